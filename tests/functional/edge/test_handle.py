@@ -1,0 +1,118 @@
+"""The file-like handle over a real export, compared with a real file that gets the same calls."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import random
+import shutil
+import signal
+from collections.abc import Callable
+
+import pytest
+from tests.functional.edge.conftest import Server
+
+from openvstorage.edge.errors import TransportError
+from openvstorage.edge.handle import NbdHandle
+from openvstorage.edge.nbd import NbdClient
+
+MIB = 1024 * 1024
+SIZE = 8 * MIB
+Start = Callable[..., Server]
+
+
+def open_handle(server: Server) -> NbdHandle:
+    return NbdHandle(NbdClient.connect(server.host, server.port, server.export, timeout=20))
+
+
+@pytest.mark.parametrize("align", [1, 4096])
+def test_it_behaves_as_a_file_of_fixed_size_does(start: Start, align: int) -> None:
+    blockdev = {"driver": "blkdebug", "node-name": "top", "image": "file", "align": align}
+    server = start(blockdev=blockdev if align > 1 else None, size=SIZE)
+    rng = random.Random(align)
+    model = io.BytesIO(bytes(SIZE))
+    with open_handle(server) as handle:
+        for _ in range(300):
+            position = rng.randrange(SIZE)
+            length = rng.choice([1, 511, 4096, 65536, 3 * MIB])
+            assert handle.seek(position) == model.seek(position)
+            if rng.random() < 0.5:
+                data = rng.randbytes(min(length, SIZE - position))
+                assert handle.write(data) == model.write(data)
+            else:
+                assert handle.read(length) == model.read(length)
+            assert handle.tell() == model.tell()
+        handle.flush()
+        assert server.image.read_bytes() == model.getvalue()
+
+
+def test_whole_disk_is_copied_by_plain_file_functions(start: Start) -> None:
+    data = random.Random(5).randbytes(SIZE - 12345)
+    server = start(size=SIZE)
+    with open_handle(server) as handle:
+        shutil.copyfileobj(io.BytesIO(data), handle, 10_000)
+        handle.seek(0)
+        copy = io.BytesIO()
+        shutil.copyfileobj(handle, copy, 65_536)
+        assert copy.getvalue() == data + bytes(SIZE - len(data))
+        handle.seek(SIZE - 7)
+        assert handle.read() == bytes(7)
+        assert handle.read(10) == b""
+
+
+def test_seek_knows_every_whence_and_refuses_the_rest(start: Start) -> None:
+    with open_handle(start(size=SIZE)) as handle:
+        assert handle.seek(-10, os.SEEK_END) == SIZE - 10
+        assert handle.seek(4, os.SEEK_CUR) == SIZE - 6
+        assert handle.seek(SIZE + 5) == SIZE + 5
+        assert handle.read(1) == b""
+        for offset, whence in ((-1, os.SEEK_SET), (0, 9)):
+            with pytest.raises(OSError, match="cannot seek"):
+                handle.seek(offset, whence)
+
+
+def test_writing_past_the_end_is_no_space(start: Start) -> None:
+    with open_handle(start(size=SIZE)) as handle:
+        handle.seek(SIZE - 1)
+        with pytest.raises(OSError, match=str(SIZE)) as caught:
+            handle.write(b"ab")
+        assert caught.value.errno == errno.ENOSPC
+
+
+def test_there_is_no_descriptor_to_get_at(start: Start) -> None:
+    with open_handle(start(size=SIZE)) as handle, pytest.raises(io.UnsupportedOperation):
+        handle.fileno()
+
+
+def test_read_only_export_is_said_and_kept(start: Start) -> None:
+    with open_handle(start(size=SIZE, writable=False)) as handle:
+        assert not handle.writable()
+        with pytest.raises(OSError, match="read-only"):
+            handle.write(b"x")
+
+
+def test_a_failed_write_surfaces_at_flush_with_its_number(start: Start) -> None:
+    inject = [{"event": "none", "iotype": "write", "sector": 0, "errno": errno.ENOSPC}]
+    server = start(blockdev={"driver": "blkdebug", "node-name": "top", "image": "file", "inject-error": inject})
+    handle = open_handle(server)
+    handle.write(b"x" * 512)
+    with pytest.raises(OSError, match="ENOSPC") as caught:
+        handle.close()
+    assert caught.value.errno == errno.ENOSPC
+    assert handle.closed
+
+
+def test_a_lost_server_is_an_oserror_with_the_reason(start: Start) -> None:
+    server = start(size=SIZE)
+    handle = open_handle(server)
+    server.signal(signal.SIGKILL)
+    server.process.wait()
+    with pytest.raises(OSError, match=str(server.port)) as caught:
+        handle.read(10)
+    assert isinstance(caught.value.__cause__, TransportError)
+    with pytest.raises(OSError, match="closed"):
+        handle.close()
+    assert handle.closed
+    with pytest.raises(ValueError, match="closed"):
+        handle.read(1)
