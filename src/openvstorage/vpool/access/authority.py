@@ -1,0 +1,217 @@
+"""The certificate authority of the pool and the server certificate it issues.
+
+Files have the names that QEMU's ``tls-creds-x509`` looks for. Keys are RSA, because libvirt asks for key encipherment.
+A file is complete or absent: it is written beside its place, synced and renamed. An authority that exists is never
+replaced.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from openvstorage.vpool.access.errors import AuthorityError
+
+__all__ = ["TlsFiles", "ensure"]
+
+KEY_BITS = 3072
+CA_DAYS = 3650
+SERVER_DAYS = 397
+#: A server certificate with less left than this is issued again at the next start.
+RENEW_DAYS = 60
+_BACKDATED = datetime.timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """Where the certificates are.
+
+    :ivar ca_file: the authority's certificate, which clients need.
+    :ivar certificate: the server's certificate; ``key`` its private key (mode 0600).
+    """
+
+    ca_file: Path
+    certificate: Path
+    key: Path
+
+
+def ensure(directory: Path, hosts: Sequence[str], *, now: datetime.datetime | None = None) -> TlsFiles:
+    """Make what is missing, and issue the server certificate again when it nears its end or lacks a host. Blocking.
+
+    :param directory: made with mode 0700 if absent.
+    :param hosts: names and IP addresses by which clients reach the server; at least one.
+    :param now: aware time to judge by; the current one by default.
+    :raises AuthorityError: the authority's files are incomplete or do not belong together.
+    :raises ValueError: no host is given.
+    """
+    if not hosts:
+        raise ValueError("a server certificate needs at least one host")
+    now = now or datetime.datetime.now(datetime.UTC)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    ca_certificate, ca_key = _authority(directory, now)
+    files = TlsFiles(directory / "ca-cert.pem", directory / "server-cert.pem", directory / "server-key.pem")
+    if not _serves(files, ca_certificate, hosts, now):
+        _issue(files, ca_certificate, ca_key, hosts, now)
+    return files
+
+
+def _authority(directory: Path, now: datetime.datetime) -> tuple[x509.Certificate, rsa.RSAPrivateKey]:
+    certificate_file, key_file = directory / "ca-cert.pem", directory / "ca-key.pem"
+    if certificate_file.exists():
+        certificate, key = _read_certificate(certificate_file), _read_key(key_file)
+        if certificate.public_key() != key.public_key():
+            raise AuthorityError(problem="The authority's key is not the one of its certificate", path=key_file)
+        return certificate, key
+    if (directory / "server-cert.pem").exists():
+        raise AuthorityError(problem="The authority's certificate is missing", path=certificate_file)
+    key = _new_key()
+    _write(key_file, _private_pem(key), 0o600)
+    certificate = _sign_authority(key, now)
+    _write(certificate_file, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+    return certificate, key
+
+
+def _sign_authority(key: rsa.RSAPrivateKey, now: datetime.datetime) -> x509.Certificate:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Open vStorage vPool authority")])
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    return (
+        _builder(name, name, key.public_key(), now, CA_DAYS)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(sign_certificates=True), critical=True)
+        .add_extension(identifier, critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+
+
+def _issue(
+    files: TlsFiles,
+    ca_certificate: x509.Certificate,
+    ca_key: rsa.RSAPrivateKey,
+    hosts: Sequence[str],
+    now: datetime.datetime,
+) -> None:
+    key = _new_key()
+    # A common name has at most 64 characters; clients look at the alternative names.
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0][:64])])
+    days = min(SERVER_DAYS, (ca_certificate.not_valid_after_utc - now).days)
+    certificate = (
+        _builder(subject, ca_certificate.subject, key.public_key(), now, days)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(sign_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([_general_name(host) for host in hosts]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    # Certificate last: a crash between the two leaves a pair that does not match, which _serves() sees.
+    _write(files.key, _private_pem(key), 0o600)
+    _write(files.certificate, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+
+
+def _serves(files: TlsFiles, ca: x509.Certificate, hosts: Sequence[str], now: datetime.datetime) -> bool:
+    """Whether the server certificate is there, ours, has its key, names all hosts and has time left."""
+    if not (files.certificate.exists() and files.key.exists()):
+        return False
+    certificate = _read_certificate(files.certificate)
+    try:
+        certificate.verify_directly_issued_by(ca)
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (InvalidSignature, ValueError, x509.ExtensionNotFound):
+        return False
+    return (
+        certificate.public_key() == _read_key(files.key).public_key()
+        and all(_general_name(host) in names for host in hosts)
+        and certificate.not_valid_after_utc - now > datetime.timedelta(days=RENEW_DAYS)
+    )
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _usage(*, sign_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not sign_certificates,
+        content_commitment=False,
+        key_encipherment=not sign_certificates,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=sign_certificates,
+        crl_sign=sign_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, public_key: rsa.RSAPublicKey, now: datetime.datetime, days: int
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public_key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _BACKDATED)  # a client's clock may be behind
+        .not_valid_after(now + datetime.timedelta(days=days))
+    )
+
+
+def _new_key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
+
+
+def _private_pem(key: rsa.RSAPrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _read_certificate(path: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except ValueError as problem:
+        raise AuthorityError(problem="The certificate can not be read", path=path) from problem
+
+
+def _read_key(path: Path) -> rsa.RSAPrivateKey:
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except FileNotFoundError as problem:
+        raise AuthorityError(problem="The private key is missing", path=path) from problem
+    except ValueError as problem:
+        raise AuthorityError(problem="The private key can not be read", path=path) from problem
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise AuthorityError(problem="The private key is not an RSA key", path=path)
+    return key
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    beside = path.with_name(path.name + ".new")
+    beside.unlink(missing_ok=True)
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    beside.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
