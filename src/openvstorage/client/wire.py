@@ -159,10 +159,11 @@ def _fault(endpoint: str, error: requests.RequestException) -> TransportError:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return CertificateError(endpoint=endpoint, reason=cause.verify_message or str(cause))
     for cause in causes:
-        if isinstance(cause, ConnectTimeoutError):
-            return Unreachable(endpoint=endpoint, reason="the connection attempt timed out")
+        # In urllib3 a NewConnectionError is a ConnectTimeoutError too, so it has to be looked for first.
         if isinstance(cause, NewConnectionError):
             return Unreachable(endpoint=endpoint, reason=_innermost(causes))
+        if isinstance(cause, ConnectTimeoutError):
+            return Unreachable(endpoint=endpoint, reason="the connection attempt timed out")
     if isinstance(error, requests.exceptions.InvalidURL):
         raise ConfigurationError(reason=f"{endpoint} is no usable address") from error
     if isinstance(error, requests.Timeout):
@@ -171,7 +172,7 @@ def _fault(endpoint: str, error: requests.RequestException) -> TransportError:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Give the error and what it wraps: in ``args`` and ``reason`` (requests, urllib3), ``__cause__``, ``__context__``."""
+    """Give the error and what it wraps; requests and urllib3 keep that in ``args`` and ``reason``."""
     seen: set[int] = set()
     pending: list[object] = [error]
     while pending:
