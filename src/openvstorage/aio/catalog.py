@@ -1,0 +1,84 @@
+"""Catalog: the service users, roles and endpoints in Keystone, and the volume type in Cinder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import openstack
+
+from openvstorage.aio.credentials import REGION
+
+__all__ = ["Endpoint", "connect", "fill_catalog", "make_volume_type"]
+
+_ROLES = ("service", "reader", "member", "manager")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A service as the catalogue names it, and where it is."""
+
+    name: str
+    type: str
+    url: str
+
+
+def connect(auth_url: str, password: str) -> Any:
+    """Return an openstacksdk connection of the administrator; no I/O yet. Proxies of the caller are not used."""
+    connection = openstack.connect(
+        load_yaml_config=False,
+        load_envvars=False,
+        auth_url=auth_url,
+        username="admin",
+        password=password,
+        project_name="admin",
+        user_domain_name="Default",
+        project_domain_name="Default",
+        region_name=REGION,
+    )
+    connection.session.session.trust_env = False
+    return connection
+
+
+def fill_catalog(cloud: Any, passwords: Mapping[str, str], endpoints: tuple[Endpoint, ...]) -> None:
+    """Make service project, users, roles and endpoints, or bring them up to date.
+
+    :param cloud: a connection of the administrator.
+    :param passwords: of the service users, by name.
+    :param endpoints: every service but Keystone, which bootstraps itself.
+    Raises openstack.exceptions.SDKException.
+    """
+    identity = cloud.identity
+    project = identity.find_project("service") or identity.create_project(name="service", domain_id="default")
+    roles = {role.name: role for role in identity.roles()}
+    for name in _ROLES:
+        if name not in roles:
+            roles[name] = identity.create_role(name=name)
+    for name, password in passwords.items():
+        user = identity.find_user(name)
+        if user is None:
+            user = identity.create_user(name=name, domain_id="default", default_project_id=project.id)
+        identity.update_user(user, password=password)
+        for role in ("admin", "service"):
+            identity.assign_project_role_to_user(project, user, roles[role])
+    for endpoint in endpoints:
+        _put_endpoint(identity, endpoint)
+
+
+def _put_endpoint(identity: Any, endpoint: Endpoint) -> None:
+    service = identity.find_service(endpoint.name) or identity.create_service(name=endpoint.name, type=endpoint.type)
+    existing = {found.interface: found for found in identity.endpoints(service_id=service.id)}
+    for interface in ("public", "internal"):
+        found = existing.get(interface)
+        if found is None:
+            identity.create_endpoint(service_id=service.id, interface=interface, url=endpoint.url, region_id=REGION)
+        elif found.url != endpoint.url:
+            identity.update_endpoint(found, url=endpoint.url)
+
+
+def make_volume_type(cloud: Any, name: str) -> None:
+    """Make the volume type whose volumes go to the backend of that name, unless there is one. Raises SDKException."""
+    storage = cloud.block_storage
+    if storage.find_type(name) is None:
+        storage.create_type(name=name, extra_specs={"volume_backend_name": name})

@@ -1,0 +1,136 @@
+"""Cinder: API, scheduler and the volume service with the vPool as its backend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from openvstorage.aio import uwsgi
+from openvstorage.aio.command import run
+from openvstorage.aio.environment import Environment
+from openvstorage.aio.ini import service_user, write_ini
+from openvstorage.aio.paths import Paths
+from openvstorage.aio.supervisor import Program, Supervisor
+
+__all__ = ["Cinder"]
+
+_HOST = "aio"
+
+
+class Cinder:
+    """The block storage service.
+
+    :param port: of its API on 127.0.0.1.
+    :param database: SQLAlchemy URL.
+    :param transport: oslo.messaging URL.
+    :param auth_url: Keystone.
+    :param glance_url: where images come from.
+    :param password: of the service user ``cinder``.
+    """
+
+    api = "cinder-api"
+    scheduler = "cinder-scheduler"
+    volume = "cinder-volume"
+
+    def __init__(
+        self,
+        paths: Paths,
+        supervisor: Supervisor,
+        environment: Environment,
+        *,
+        port: int,
+        database: str,
+        transport: str,
+        auth_url: str,
+        glance_url: str,
+        password: str,
+    ) -> None:
+        self._paths = paths
+        self._supervisor = supervisor
+        self._environment = environment
+        self._port = port
+        self._configuration = paths.etc / "cinder" / "cinder.conf"
+        self._state = paths.data / "cinder"
+        shipped = paths.venv / "etc" / "cinder"
+        user = service_user(auth_url, "cinder", password)
+        # Privileged helpers of the environment: the default runs sudo, which does not find them.
+        helper = {"helper_command": f"{environment.program('privsep-helper')} --config-file {self._configuration}"}
+        self._sections: dict[str, Mapping[str, object]] = {
+            "DEFAULT": {
+                "auth_strategy": "keystone",
+                "transport_url": transport,
+                "state_path": self._state,
+                "api_paste_config": shipped / "api-paste.ini",
+                "resource_query_filters_file": shipped / "resource_filters.json",
+                "rootwrap_config": shipped / "rootwrap.conf",
+                "my_ip": "127.0.0.1",
+                "host": _HOST,
+                "glance_api_servers": glance_url,
+                "enable_force_upload": True,
+                "debug": True,
+                # A debug log full of other libraries' chatter hides what is looked for.
+                "default_log_levels": "amqp=WARN,amqplib=WARN,sqlalchemy=WARN,oslo.messaging=INFO,oslo_messaging=INFO,"
+                "urllib3.connectionpool=WARN,stevedore=WARN,keystonemiddleware=WARN,dogpile=INFO,eventlet.wsgi=WARN",
+            },
+            "database": {"connection": database, "max_pool_size": 10},
+            "oslo_concurrency": {"lock_path": paths.run},
+            "coordination": {"backend_url": f"file://{self._state / 'coordination'}"},
+            "keystone_authtoken": {
+                **user,
+                "www_authenticate_uri": auth_url,
+                "service_token_roles": "service",
+                "service_token_roles_required": True,
+            },
+            "service_user": {**user, "send_service_user_token": True},
+            "cinder_sys_admin": helper,
+            "privsep_osbrick": helper,
+        }
+
+    @property
+    def url(self) -> str:
+        """Its endpoint."""
+        return f"http://127.0.0.1:{self._port}/v3"
+
+    def configure(self, backends: Mapping[str, Mapping[str, object]]) -> None:
+        """Write the configuration with these backends, by name of their section."""
+        sections = {**self._sections, **backends}
+        sections["DEFAULT"] = {**sections["DEFAULT"], "enabled_backends": ",".join(backends)}
+        write_ini(self._configuration, sections)
+        (self._state / "coordination").mkdir(parents=True, exist_ok=True)
+
+    def prepare(self) -> None:
+        """Bring the database's schema up to date. Raises CommandFailed."""
+        manage: list[str | Path] = [
+            self._environment.program("cinder-manage"),
+            "--config-file",
+            self._configuration,
+            "db",
+            "sync",
+        ]
+        run("the set-up of Cinder's database", manage, self._paths.log / "cinder-manage.log")
+
+    def start(self) -> str:
+        """Start API, scheduler and volume service; blocks until the API answers. Raises ProgramFailed."""
+        arguments = f"--config-file={self._configuration} --log-file={self._supervisor.log(self.api)}"
+        api = uwsgi.uwsgi_program(
+            self.api,
+            self._environment,
+            "cinder.wsgi.api",
+            self._port,
+            arguments=arguments,
+            files=(self._configuration,),
+        )
+        started = self._supervisor.start(api)
+        for name in (self.scheduler, self.volume):
+            started = self._supervisor.start(self._service(name)) or started
+        self._supervisor.wait_ready(self.api, lambda: uwsgi.answers(self.url))
+        return "started" if started else "running"
+
+    def _service(self, name: str) -> Program:
+        return Program(
+            name=name,
+            argv=(self._environment.program(name), "--config-file", str(self._configuration)),
+            files=(self._configuration,),
+            version=self._environment.version,
+            stop_seconds=30,
+        )

@@ -1,0 +1,273 @@
+"""The cloud: brings the all-in-one up in parallel steps, and takes it down."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+import openvstorage
+from openvstorage.aio import packages, preflight
+from openvstorage.aio.catalog import Endpoint, connect, fill_catalog, make_volume_type
+from openvstorage.aio.cinder import Cinder
+from openvstorage.aio.credentials import load_passwords, write_client_files
+from openvstorage.aio.environment import Environment
+from openvstorage.aio.glance import Glance
+from openvstorage.aio.keystone import Keystone
+from openvstorage.aio.mariadb import MariaDB
+from openvstorage.aio.paths import Paths
+from openvstorage.aio.ports import choose_ports
+from openvstorage.aio.rabbitmq import RabbitMQ
+from openvstorage.aio.steps import Step, run_steps
+from openvstorage.aio.supervisor import Identity, Supervisor
+from openvstorage.aio.vpool import VPool
+
+__all__ = ["Cloud", "ProgramState"]
+
+# Each port by the program that listens on it, so that a port of a running program is known to be ours.
+_PORTS = {
+    "mariadb": "mariadb",
+    "epmd": "epmd",
+    "rabbitmq": "rabbitmq",
+    "rabbitmq-distribution": "rabbitmq",
+    "keystone": "keystone",
+    "glance": "glance",
+    "cinder": "cinder-api",
+    "vpool": "vpool",
+}
+_PASSWORDS = ("admin", "glance", "cinder", "database", "messages")
+_DATABASES = ("keystone", "glance", "cinder")
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramState:
+    """What is known of a program: its process (None if it does not run), its port if it has one, its log."""
+
+    name: str
+    identity: Identity | None
+    port: int | None
+    log: Path
+
+
+class Cloud:
+    """An all-in-one in a state directory.
+
+    :param paths: its directories.
+    :param console: where progress is shown.
+    :param wheel: this project's wheel for OpenStack's environment; built from the source tree unless given.
+    """
+
+    def __init__(self, paths: Paths, console: Console, wheel: Path | None = None) -> None:
+        self.paths = paths
+        self.supervisor = Supervisor(paths)
+        self.environment = Environment(paths, wheel)
+        self._console = console
+
+    def up(self) -> dict[str, float]:
+        """Bring everything up, or what is missing of it; blocks until Cinder takes volumes. Returns seconds by step.
+
+        Raises AioError; what was started stays, so that it can be looked at and the next attempt goes on from there.
+        """
+        missing = packages.missing()
+        if missing or not self.environment.complete or not self.supervisor.names():
+            preflight.check(self.paths, downloads=not self.environment.complete, missing_packages=missing)
+        preflight.cap_file_descriptors()
+        self.paths.create()
+        with self.paths.locked():
+            for name in self._choose_ports():
+                self._console.print(f"  the port of {name} was taken by another program: it gets a new one")
+            write_client_files(self.paths, self.keystone.url, self.passwords["admin"])
+            return run_steps(self._steps(missing), self._console)
+
+    def down(self, purge: bool = False) -> list[str]:
+        """Stop everything; with ``purge`` delete the state directory too. Blocks. Returns the names of what ran.
+
+        Raises StateBusy, NotOurs.
+        """
+        if not self.paths.exists:
+            self.paths.purge()  # refuses what is not ours
+            return []
+        with self.paths.locked():
+            stopped = self.supervisor.stop_all()
+            if purge:
+                self.paths.purge()
+        return stopped
+
+    def programs(self) -> list[ProgramState]:
+        """Return the state of every program that was started."""
+        if not self.paths.exists:
+            return []
+        ports = {program: self.ports[name] for name, program in reversed(_PORTS.items())} if self._has_ports else {}
+        return [
+            ProgramState(name, self.supervisor.identity(name), ports.get(name), self.supervisor.log(name))
+            for name in self.supervisor.names()
+        ]
+
+    @cached_property
+    def ports(self) -> dict[str, int]:
+        """The TCP ports by purpose."""
+        return choose_ports(self._ports_file, _PORTS, lambda name: True)[0]
+
+    @cached_property
+    def passwords(self) -> dict[str, str]:
+        """The generated passwords by user."""
+        return load_passwords(self.paths.etc / "passwords.json", _PASSWORDS)
+
+    @cached_property
+    def mariadb(self) -> MariaDB:
+        """The database server."""
+        return MariaDB(self.paths, self.supervisor, self.ports["mariadb"], self.passwords["database"])
+
+    @cached_property
+    def rabbitmq(self) -> RabbitMQ:
+        """The message broker."""
+        return RabbitMQ(self.paths, self.supervisor, self.ports, self.passwords["messages"])
+
+    @cached_property
+    def vpool(self) -> VPool:
+        """The vPool service."""
+        return VPool(self.paths, self.supervisor, self.ports["vpool"], _own_version())
+
+    @cached_property
+    def keystone(self) -> Keystone:
+        """The identity service."""
+        return Keystone(
+            self.paths,
+            self.supervisor,
+            self.environment,
+            port=self.ports["keystone"],
+            database=self.mariadb.url("keystone"),
+            admin_password=self.passwords["admin"],
+        )
+
+    @cached_property
+    def glance(self) -> Glance:
+        """The image service."""
+        return Glance(
+            self.paths,
+            self.supervisor,
+            self.environment,
+            port=self.ports["glance"],
+            database=self.mariadb.url("glance"),
+            auth_url=self.keystone.url,
+            password=self.passwords["glance"],
+        )
+
+    @cached_property
+    def cinder(self) -> Cinder:
+        """The block storage service."""
+        return Cinder(
+            self.paths,
+            self.supervisor,
+            self.environment,
+            port=self.ports["cinder"],
+            database=self.mariadb.url("cinder"),
+            transport=self.rabbitmq.url,
+            auth_url=self.keystone.url,
+            glance_url=self.glance.url,
+            password=self.passwords["cinder"],
+        )
+
+    def connect(self) -> Any:
+        """Return an openstacksdk connection of the administrator."""
+        return connect(self.keystone.url, self.passwords["admin"])
+
+    @property
+    def _ports_file(self) -> Path:
+        return self.paths.etc / "ports.json"
+
+    @property
+    def _has_ports(self) -> bool:
+        return self._ports_file.exists()
+
+    def _choose_ports(self) -> list[str]:
+        self.ports, changed = choose_ports(
+            self._ports_file, _PORTS, lambda name: self.supervisor.identity(_PORTS[name]) is not None
+        )
+        return changed
+
+    def _steps(self, missing: list[str]) -> list[Step]:
+        def install_packages() -> str:
+            packages.install(missing, self.paths.log / "packages.log")
+            return ", ".join(missing) + " installed"
+
+        found = Step("packages", "Debian packages", lambda: "found")
+        return [
+            Step("packages", "Debian packages", install_packages) if missing else found,
+            Step("environment", "OpenStack's Python environment", self.environment.install),
+            Step("mariadb", "MariaDB", lambda: self.mariadb.start(_DATABASES), ("packages",)),
+            Step("rabbitmq", "RabbitMQ", self.rabbitmq.start, ("packages",)),
+            Step("vpool", "the vPool service", self.vpool.start, ("packages",)),
+            Step("keystone-database", "Keystone's database", self._prepare_keystone, ("environment", "mariadb")),
+            Step("glance-database", "Glance's database", self._prepare_glance, ("environment", "mariadb")),
+            Step(
+                "cinder-database",
+                "Cinder's database",
+                self._prepare_cinder,
+                ("environment", "mariadb", "rabbitmq", "vpool"),
+            ),
+            Step("keystone", "Keystone", self.keystone.start, ("keystone-database",)),
+            Step("glance", "Glance", self.glance.start, ("glance-database",)),
+            Step("cinder", "Cinder", self.cinder.start, ("cinder-database",)),
+            Step("catalog", "users and endpoints", self._fill_catalog, ("keystone",)),
+            Step("backend", "Cinder's vPool backend", self._await_backend, ("catalog", "cinder")),
+        ]
+
+    def _prepare_keystone(self) -> str:
+        self.keystone.configure()
+        # The bootstrap writes Keystone's own endpoint.
+        return self._once("keystone-database", self.keystone.url, self.keystone.prepare)
+
+    def _prepare_glance(self) -> str:
+        self.glance.configure()
+        return self._once("glance-database", "", self.glance.prepare)
+
+    def _prepare_cinder(self) -> str:
+        self.cinder.configure({self.vpool.pool: self.vpool.backend()})
+        return self._once("cinder-database", "", self.cinder.prepare)
+
+    def _fill_catalog(self) -> str:
+        endpoints = (
+            Endpoint("glance", "image", self.glance.url),
+            Endpoint("cinder", "block-storage", self.cinder.url),
+            # What clients of before 2024 look for.
+            Endpoint("cinderv3", "volumev3", self.cinder.url),
+        )
+        users = {name: self.passwords[name] for name in ("glance", "cinder")}
+        return self._once("catalog", repr(endpoints), lambda: fill_catalog(self.connect(), users, endpoints))
+
+    def _await_backend(self) -> str:
+        storage = self.connect().block_storage
+
+        def up() -> bool:
+            states = {service.host.partition("@")[2]: service for service in storage.services(binary="cinder-volume")}
+            service = states.get(self.vpool.pool)
+            return service is not None and service.state == "up"
+
+        self.supervisor.wait_ready(Cinder.volume, up)
+        make_volume_type(self.connect(), self.vpool.pool)
+        return "up"
+
+    def _once(self, name: str, about: str, action: Callable[[], object]) -> str:
+        """Run an action unless it has succeeded before with the same OpenStack and the same ``about``."""
+        marker = self.paths.data / f".{name}"
+        text = f"{self.environment.version.partition(' ')[0]} {about}"
+        if marker.exists() and marker.read_text() == text:
+            return "found"
+        action()
+        marker.write_text(text)
+        return "made"
+
+
+def _own_version() -> str:
+    """Return a digest of this project's code as it runs here."""
+    package = Path(openvstorage.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

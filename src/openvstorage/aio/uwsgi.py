@@ -1,0 +1,63 @@
+"""uWSGI: how the APIs of OpenStack's services are served."""
+
+from __future__ import annotations
+
+import signal
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+from openvstorage.aio.environment import Environment
+from openvstorage.aio.supervisor import Program
+
+__all__ = ["answers", "uwsgi_program"]
+
+# Requests must not go through a proxy: the services listen on loopback.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def uwsgi_program(
+    name: str,
+    environment: Environment,
+    module: str,
+    port: int,
+    *,
+    variables: Mapping[str, str] | None = None,
+    arguments: str = "",
+    files: tuple[Path, ...] = (),
+) -> Program:
+    """Return the program that serves a WSGI application on a port of 127.0.0.1.
+
+    :param module: ``package.module``; its ``application`` is served.
+    :param variables: environment variables that tell the application where its configuration is.
+    :param arguments: command line that the application sees, for those that read one.
+    :param files: its configuration files.
+    """
+    return Program(
+        name=name,
+        argv=(
+            *(environment.program("uwsgi"), "--http-socket", f"127.0.0.1:{port}", "--module", f"{module}:application"),
+            *("--master", "--processes", "2", "--threads", "4", "--enable-threads", "--lazy-apps", "--need-app"),
+            *("--thunder-lock", "--buffer-size", "65535", "--so-keepalive", "--add-header", "Connection: close"),
+            # Workers die with their master, even when it is killed.
+            *("--no-orphans", "--disable-logging", "--log-master"),
+            *(("--pyargv", arguments) if arguments else ()),
+        ),
+        environment=variables or {},
+        files=files,
+        version=environment.version,
+        # On SIGTERM uWSGI reloads.
+        stop_signal=signal.SIGINT,
+    )
+
+
+def answers(url: str) -> bool:
+    """Whether a server answers there with anything but an error of its own. Blocks up to 20 seconds."""
+    try:
+        with _OPENER.open(url, timeout=20) as response:
+            return bool(response.status < 500)
+    except urllib.error.HTTPError as error:
+        return error.code < 500
+    except OSError:
+        return False
