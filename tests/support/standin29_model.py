@@ -135,6 +135,14 @@ class Cluster:
             "parent_vdisk_guid": parent["guid"] if parent else None,
             "_router": router_guid,
             "_template": False,
+            "_config": {
+                "sco_size": 4,
+                "dtl_mode": "no_sync",
+                "dtl_target": [],
+                "cache_quota": None,
+                "write_buffer": 128,
+                "pagecache_ratio": 1.0,
+            },
         }
         self.snapshots[guid] = []
         return guid
@@ -221,6 +229,19 @@ class Cluster:
         if self.children(vdisk["guid"]) or vdisk["parent_vdisk_guid"]:
             raise TaskFailure(f"vDisk {vdisk['name']} has clones or is one")
         vdisk["_template"] = True
+
+    def from_template(self, vdisk: Object, name: Any, router_guid: str | None) -> Object:
+        """Make a vDisk from a template."""
+        if not vdisk["_template"]:
+            raise TaskFailure("The given vDisk is not a vTemplate")
+        guid = self.create(name, vdisk["size"], vdisk["vpool_guid"], router_guid or vdisk["_router"], vdisk)
+        return {"vdisk_guid": guid, "name": name, "backingdevice": self.vdisks[guid]["devicename"]}
+
+    def move(self, vdisk: Object, router_guid: str) -> None:
+        """Move a vDisk to another node."""
+        if all(driver["storagerouter_guid"] != router_guid for driver in self.drivers):
+            raise TaskFailure(f"Failed to move vDisk {vdisk['name']}")
+        vdisk["_router"] = router_guid
 
     def group(self, guids: list[str], arguments: dict[str, Any]) -> dict[str, list[Any]]:
         """Take snapshots of several vDisks, one after the other; success whatever becomes of each."""
