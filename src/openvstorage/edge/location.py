@@ -9,12 +9,12 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Protocol, Self
 from urllib.parse import quote, unquote, urlsplit
 
 from openvstorage.edge.errors import LocationInvalid
 
-__all__ = ["EdgeLocation", "Location", "NbdLocation", "parse_location"]
+__all__ = ["EdgeLocation", "GrantedExport", "Location", "NbdLocation", "parse_location"]
 
 # NBD protocol, "Values": a string, and so an export name, has at most 4096 bytes.
 _MAX_EXPORT_NAME = 4096
@@ -22,6 +22,26 @@ _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _EDGE = re.compile(r"openvstorage(?:\+(?P<transport>[a-z]+))?:(?P<rest>.*)", re.DOTALL)
 _EDGE_OPTION = re.compile(r"snapshot-timeout=(?P<seconds>[0-9]{1,9})")
 _TRANSPORTS = ("tcp", "rdma")
+
+
+class GrantedExport(Protocol):
+    """What a location needs of a grant."""
+
+    @property
+    def host(self) -> str:
+        """Address or name."""
+
+    @property
+    def port(self) -> int:
+        """TCP port."""
+
+    @property
+    def export_name(self) -> str:
+        """NBD export name."""
+
+    @property
+    def tls(self) -> bool:
+        """Whether TLS has to be started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +100,9 @@ class NbdLocation:
         return cls(host, port, export, tls=parts.scheme == "nbds")
 
     @classmethod
-    def from_grant(cls, grant: Any) -> Self:
-        """Take the location out of a grant object of the library (host, port, export_name, tls)."""
-        return cls(grant.host, int(grant.port), grant.export_name, tls=bool(grant.tls))
+    def from_grant(cls, grant: GrantedExport) -> Self:
+        """Take the location out of a grant, as the library gives it."""
+        return cls(grant.host, grant.port, grant.export_name, tls=grant.tls)
 
     @property
     def uri(self) -> str:

@@ -1,0 +1,178 @@
+"""Attachments and transfers: who may open a vDisk, expressed as grants.
+
+Every host that Cinder attaches a volume to holds one grant of its vDisk, as long as Cinder has an attachment there.
+Transfers (an image into a volume or out of it) hold a grant of their own, with a deadline in case this process dies.
+"""
+
+from __future__ import annotations
+
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from cinder import context as cinder_context
+from cinder import exception, objects
+from oslo_log import log as logging
+
+from openvstorage.cinder.pool import Pool
+from openvstorage.client import Grant, InUse, Mode, NotFound, OpenvStorageError
+from openvstorage.edge.location import EdgeLocation
+
+__all__ = ["DRIVER_VOLUME_TYPE", "connect", "disconnect", "edge_location", "transfer"]
+
+LOG = logging.getLogger(__name__)
+
+# What Nova and os-brick look their side of the driver up by.
+DRIVER_VOLUME_TYPE = "openvstorage_edge"
+
+_TRANSFER = "transfer-"
+# Only for what a killed process leaves behind: longer than the longest transfer anybody waits for.
+_TRANSFER_SECONDS = 24 * 3600
+
+
+def connect(
+    pool: Pool, volume: Any, connector: dict[str, Any], resolvers: list[str], timeout: int | None
+) -> dict[str, Any]:
+    """Let the connector's host open the volume and say how. Asking again for a host changes nothing.
+
+    :param resolvers: base URLs of the management API, where a host asks where its grant is served now.
+    :param timeout: snapshot timeout in seconds for hosts with the patched QEMU, or None.
+    :returns: Cinder's connection properties. There is no ``device_path`` in them: Nova takes that for a local device.
+    :raises OpenvStorageError: the cluster's reason, for example InUse when another instance has the volume.
+    """
+    vdisk_guid = pool.vdisk(volume)
+    data: dict[str, Any] = {"volume_id": volume.id, "vdisk": vdisk_guid, "discard": True}
+    if pool.has_grants:
+        mode: Mode = "ro" if _read_only(volume) else "rw"
+        grant = pool.client.grants.create(vdisk_guid, connector["host"], _consumer(volume, connector), mode)
+        data.update(_nbd(grant), resolvers=resolvers)
+    else:
+        data.update(_edge(edge_location(pool, vdisk_guid, timeout)))
+    return {"driver_volume_type": DRIVER_VOLUME_TYPE, "data": data}
+
+
+def disconnect(pool: Pool, volume: Any, connector: dict[str, Any] | None) -> bool:
+    """Take the grants of the connector's host back, or of all hosts when Cinder names none (a forced detach).
+
+    When this returns False the hosts concerned can no longer write. Grants of transfers are left alone.
+
+    :returns: True when the host keeps its grant because Cinder has another attachment there.
+    """
+    host = (connector or {}).get("host")
+    if host and _attachments_at(volume, host) > 1:
+        LOG.debug("Host %s keeps its grant of volume %s: it has another attachment.", host, volume.name)
+        return True
+    vdisk_guid = pool.find_vdisk(volume)
+    if vdisk_guid is None or not pool.has_grants:
+        return False
+    for grant in pool.client.grants.list(vdisk_guid):
+        is_ours = grant.snapshot_guid is None and not grant.consumer.startswith(_TRANSFER)
+        if is_ours and host in (None, grant.client):
+            _revoke(pool, grant)
+    return False
+
+
+@contextmanager
+def transfer(pool: Pool, vdisk_guid: str, mode: Mode) -> Iterator[Grant]:
+    """Hold a grant for this process while it copies bytes into a vDisk (``rw``) or out of it (``ro``).
+
+    :raises VolumeIsBusy: for ``rw``, when somebody has the vDisk attached.
+    """
+    client, consumer = socket.gethostname(), f"{_TRANSFER}{uuid.uuid4()}"
+    try:
+        grant = pool.client.grants.create(vdisk_guid, client, consumer, mode, deadline_seconds=_TRANSFER_SECONDS)
+    except InUse as error:
+        _revoke_dead_transfers(pool, vdisk_guid, error)
+        grant = pool.client.grants.create(vdisk_guid, client, consumer, mode, deadline_seconds=_TRANSFER_SECONDS)
+    try:
+        yield grant
+    finally:
+        try:
+            _revoke(pool, grant)
+        except OpenvStorageError as error:
+            # The bytes are where they belong; failing now would only hide what happened before.
+            LOG.warning("Grant %s of vDisk %s stays until its deadline: %s", grant.guid, vdisk_guid, error)
+
+
+def edge_location(pool: Pool, vdisk_guid: str, timeout: int | None = None) -> EdgeLocation:
+    """Give where Open vStorage's own edge serves a vDisk at this moment."""
+    address = pool.client.vdisks.location(pool.client.vdisks.get(vdisk_guid))
+    return EdgeLocation(address.host, address.port, address.volume, address.transport, timeout)
+
+
+def _nbd(grant: Grant) -> dict[str, Any]:
+    # Ports are text: Nova puts them into XML as they are.
+    return {
+        "protocol": "nbd",
+        "name": grant.export_name,
+        "hosts": [grant.host],
+        "ports": [str(grant.port)],
+        "transport": "tcp",
+        "tls": grant.tls,
+        "grant": grant.guid,
+    }
+
+
+def _edge(location: EdgeLocation) -> dict[str, Any]:
+    return {
+        "protocol": "openvstorage",
+        "name": location.name,
+        "hosts": [location.host],
+        "ports": [str(location.port)],
+        "transport": location.transport,
+        "snapshot_timeout": location.snapshot_timeout,
+    }
+
+
+def _read_only(volume: Any) -> bool:
+    """Apply Cinder's own rule for the access mode that it tells Nova beside our connection properties."""
+    metadata = volume.admin_metadata or {}
+    mode = metadata.get("attached_mode")
+    return mode == "ro" if mode is not None else metadata.get("readonly") == "True"
+
+
+def _consumer(volume: Any, connector: dict[str, Any]) -> str:
+    """Name who uses the volume. The cluster lets writers in together only when they are the same consumer.
+
+    For one instance that allows live migration, in which two hosts have it open, and nothing else. A multi-attach
+    volume has one consumer for all its hosts. Without an instance (Cinder itself, a bare host) it is the host.
+    """
+    if volume.multiattach:
+        return f"volume-{volume.id}"
+    instances = {attachment.instance_uuid for attachment in _attachments(volume) if attachment.instance_uuid}
+    if len(instances) > 1:
+        words = f"volume {volume.name} is attached to several instances and is no multi-attach volume"
+        raise exception.InvalidVolume(reason=words)
+    return f"instance-{instances.pop()}" if instances else f"host-{connector['host']}"
+
+
+def _attachments(volume: Any) -> list[Any]:
+    """Ask Cinder's database: the volume that the manager hands over was read before the call was queued."""
+    context = cinder_context.get_admin_context()
+    return list(objects.VolumeAttachmentList.get_all_by_volume_id(context, volume.id))
+
+
+def _attachments_at(volume: Any, host: str) -> int:
+    return sum((attachment.connector or {}).get("host") == host for attachment in _attachments(volume))
+
+
+def _revoke(pool: Pool, grant: Grant) -> None:
+    try:
+        pool.client.grants.revoke(grant.guid)
+    except NotFound:
+        LOG.debug("Grant %s of vDisk %s was gone already.", grant.guid, grant.vdisk_guid)
+
+
+def _revoke_dead_transfers(pool: Pool, vdisk_guid: str, error: InUse) -> None:
+    """Make room for a transfer where only another one stands in its way.
+
+    Cinder runs one operation at a time that writes to a volume, so the other one's process has died.
+    """
+    holders = [grant for grant in pool.client.grants.list(vdisk_guid) if grant.mode == "rw"]
+    if not all(grant.consumer.startswith(_TRANSFER) for grant in holders):
+        raise exception.VolumeIsBusy(message=str(error)) from error
+    for grant in holders:
+        LOG.warning("Revoking grant %s of vDisk %s, left by a transfer that died.", grant.guid, vdisk_guid)
+        _revoke(pool, grant)

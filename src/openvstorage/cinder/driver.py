@@ -1,0 +1,245 @@
+"""The volume driver: what Cinder calls, each call one line of what it means on the vPool."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+from cinder import exception, interface
+from cinder.volume import driver
+from oslo_log import log as logging
+
+from openvstorage import __version__
+from openvstorage.cinder import connection, images, opts, stats
+from openvstorage.cinder.errors import SetupError, setup_fault, translated
+from openvstorage.cinder.pool import GIB, Pool
+from openvstorage.client import ConfigurationError, NotFound, OpenvStorageError
+
+__all__ = ["OpenvStorageEdgeVolumeDriver"]
+
+LOG = logging.getLogger(__name__)
+
+
+@interface.volumedriver
+class OpenvStorageEdgeVolumeDriver(driver.VolumeDriver):  # type: ignore[misc]
+    """Volumes as vDisks of one vPool, served over NBD, or by the edge of an Open vStorage cluster.
+
+    Written for Cinder 29, works on 25; with eventlet and with native threads. A volume's ``provider_id`` is the guid
+    of its vDisk, a snapshot's the guid of the snapshot there; no address is kept anywhere. Methods raise Cinder's own
+    exceptions: ``VolumeBackendAPIException`` with the cluster's words unless they say otherwise.
+    """
+
+    VERSION = __version__
+    CI_WIKI_NAME = "OpenvStorage_CI"
+    # Everything that is shared is kept by the cluster and Cinder's database, nothing in this process.
+    SUPPORTS_ACTIVE_ACTIVE = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Take what the volume manager gives, and register the options. No I/O."""
+        super().__init__(*args, **kwargs)
+        opts.register(self.configuration)
+        self._pool: Pool | None = None
+        # The guide of 2017 tells operators to look for these two markers.
+        LOG.debug("libovsvolumedriver.init %s", self._backend_name)
+
+    @classmethod
+    def get_driver_options(cls) -> list[Any]:
+        """Give the options of this driver, for documentation and cinderlib."""
+        return list(opts.OPTIONS)
+
+    def do_setup(self, context: Any) -> None:
+        """Make the client. No I/O. :raises SetupError: an option is missing or cannot work."""
+        try:
+            client = opts.make_client(self.configuration)
+        except ConfigurationError as error:
+            raise SetupError(message=setup_fault(error)) from error
+        self._pool = Pool(client, self.configuration.openvstorage_vpool_guid)
+        LOG.debug(
+            "libovsvolumedriver.do_setup %s: vPool %s at %s, port %s",
+            self._backend_name,
+            self._pool.vpool_guid,
+            ", ".join(self.configuration.openvstorage_management_ips),
+            self.configuration.openvstorage_port,
+        )
+
+    def check_for_setup_error(self) -> None:
+        """Ask the cluster for the vPool. :raises SetupError: it cannot be had; says what to change."""
+        try:
+            vpool = self.pool.client.vpools.get(self.pool.vpool_guid)
+        except NotFound as error:
+            known = ", ".join(f"{vpool.guid} ({vpool.name})" for vpool in self.pool.client.vpools.list())
+            message = f"There is no vPool {self.pool.vpool_guid}. Set openvstorage_vpool_guid to one of: {known}"
+            raise SetupError(message=message) from error
+        except OpenvStorageError as error:
+            raise SetupError(message=setup_fault(error)) from error
+        features = ", ".join(sorted(self.pool.client.features())) or "none, so this is an Open vStorage cluster"
+        LOG.info("Backend %s uses vPool %s (%s); features: %s", self._backend_name, vpool.name, vpool.guid, features)
+
+    @property
+    def pool(self) -> Pool:
+        """The vPool, from ``do_setup`` on. :raises SetupError: before."""
+        if self._pool is None:
+            raise SetupError(message="the driver is used before do_setup")
+        return self._pool
+
+    @property
+    def _backend_name(self) -> str:
+        return str(self.configuration.safe_get("volume_backend_name") or self.configuration.config_group)
+
+    # Volumes
+
+    def create_volume(self, volume: Any) -> dict[str, Any]:
+        """Make an empty volume; what an earlier attempt may have left of it is replaced."""
+        self._refuse_encryption(volume)
+        with translated(f"create volume {volume.name}"):
+            return {"provider_id": self.pool.create(volume)}
+
+    def delete_volume(self, volume: Any) -> None:
+        """Delete a volume; what is gone already is a success.
+
+        :raises VolumeIsBusy: it is attached, or the cluster does not delete what was cloned from.
+        """
+        with translated(f"delete volume {volume.name}"):
+            self.pool.delete(volume)
+
+    def extend_volume(self, volume: Any, new_size: int) -> None:
+        """Grow a volume, attached or not, to ``new_size`` GiB."""
+        with translated(f"extend volume {volume.name} to {new_size} GiB"):
+            self.pool.client.vdisks.extend(self.pool.vdisk(volume), new_size * GIB)
+
+    def create_cloned_volume(self, volume: Any, src_vref: Any) -> dict[str, Any]:
+        """Make a volume from another one, in constant time; it may be larger."""
+        self._refuse_encryption(volume)
+        with translated(f"clone volume {src_vref.name} to {volume.name}"):
+            return {"provider_id": self.pool.clone(volume, self.pool.vdisk(src_vref))}
+
+    def create_volume_from_snapshot(self, volume: Any, snapshot: Any) -> dict[str, Any]:
+        """Make a volume from a snapshot, in constant time; it may be larger."""
+        self._refuse_encryption(volume)
+        with translated(f"create volume {volume.name} from snapshot {snapshot.name}"):
+            return {"provider_id": self.pool.clone(volume, *self.pool.snapshot(snapshot))}
+
+    # Snapshots
+
+    def create_snapshot(self, snapshot: Any) -> dict[str, Any]:
+        """Take a snapshot, of an attached volume too (consistent as after a power cut)."""
+        with translated(f"take snapshot {snapshot.name} of volume {snapshot.volume_name}"):
+            return {"provider_id": self.pool.create_snapshot(snapshot)}
+
+    def delete_snapshot(self, snapshot: Any) -> None:
+        """Delete a snapshot; what is gone already is a success.
+
+        :raises SnapshotIsBusy: the cluster does not delete what was cloned from.
+        """
+        with translated(f"delete snapshot {snapshot.name} of volume {snapshot.volume_name}"):
+            self.pool.delete_snapshot(snapshot)
+
+    def revert_to_snapshot(self, context: Any, volume: Any, snapshot: Any) -> None:
+        """Put a volume back to a snapshot; newer snapshots stay, and so does the volume's size."""
+        with translated(f"revert volume {volume.name} to snapshot {snapshot.name}"):
+            vdisk_guid, guid = self.pool.snapshot(snapshot)
+            self.pool.client.vdisks.rollback(vdisk_guid, guid, keep_newer=True)
+            if self.pool.client.vdisks.get(vdisk_guid).size < volume.size * GIB:
+                self.pool.client.vdisks.extend(vdisk_guid, volume.size * GIB)
+
+    def snapshot_revert_use_temp_snapshot(self) -> bool:
+        """Tell that a revert here is done wholly or not at all, so Cinder need not take a snapshot before."""
+        return False
+
+    # Images
+
+    def clone_image(
+        self, context: Any, volume: Any, image_location: Any, image_meta: dict[str, Any], image_service: Any
+    ) -> tuple[dict[str, Any] | None, bool]:
+        """Make a volume of a raw image while it comes from Glance, instead of storing it on this host first.
+
+        :returns: the update of the volume and True, or None and False where Cinder has to do it its usual way.
+        :raises ImageUnacceptable: the image is too large or not what it claims to be; nothing is left behind.
+        """
+        uses_cache = bool(self.configuration.safe_get("image_volume_cache_enabled"))
+        with translated(f"create volume {volume.name} from image {image_meta['id']}"):
+            if not images.can_stream(self.pool, image_meta, image_location, uses_cache):
+                return None, False
+            guid = self.pool.create(volume)
+        with ExitStack() as undo:
+            undo.callback(self._discard, guid)
+            images.stream(self.pool, guid, context, volume, image_service, image_meta["id"], is_new=True)
+            undo.pop_all()
+        return {"provider_id": guid}, True
+
+    def copy_image_to_volume(
+        self, context: Any, volume: Any, image_service: Any, image_id: str, disable_sparse: bool = False
+    ) -> None:
+        """Write an image into a volume, a new one or (``disable_sparse``) over what it held."""
+        images.download(self.pool, context, volume, image_service, image_id, disable_sparse)
+
+    def copy_image_to_encrypted_volume(
+        self, context: Any, volume: Any, image_service: Any, image_id: str, disable_sparse: bool = False
+    ) -> None:
+        """Refuse: see ``_refuse_encryption``."""
+        self._refuse_encryption(volume)
+
+    def copy_volume_to_image(self, context: Any, volume: Any, image_service: Any, image_meta: dict[str, Any]) -> None:
+        """Make an image of a volume, attached or not."""
+        images.upload(self.pool, context, volume, image_service, image_meta)
+
+    # Attachments
+
+    def validate_connector(self, connector: dict[str, Any]) -> None:
+        """Check that a host says its name. :raises InvalidConnectorException: it does not."""
+        if not connector.get("host"):
+            LOG.error("A connector without a host name cannot be given a grant.")
+            raise exception.InvalidConnectorException(missing="host")
+
+    def initialize_connection(self, volume: Any, connector: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Let a host open a volume and tell it how. Asking again changes nothing."""
+        addresses, port = self.configuration.openvstorage_management_ips, self.configuration.openvstorage_port
+        resolvers = [f"https://{_bracketed(address.strip())}:{port}" for address in addresses]
+        with translated(f"attach volume {volume.name} to host {connector['host']}"):
+            timeout = self.configuration.openvstorage_snapshot_timeout
+            return connection.connect(self.pool, volume, connector, resolvers, timeout)
+
+    def terminate_connection(self, volume: Any, connector: dict[str, Any] | None, **kwargs: Any) -> bool:
+        """End a host's access to a volume, or every host's when ``connector`` is None; harmless when repeated.
+
+        :returns: True when the host keeps it, because Cinder has another attachment there.
+        """
+        with translated(f"detach volume {volume.name} from host {(connector or {}).get('host', '(all)')}"):
+            return connection.disconnect(self.pool, volume, connector)
+
+    def create_export(self, context: Any, volume: Any, connector: dict[str, Any]) -> None:
+        """Do nothing: a grant makes the export."""
+
+    def ensure_export(self, context: Any, volume: Any) -> None:
+        """Do nothing: the vPool service keeps exports over restarts of its own and of Cinder."""
+
+    def remove_export(self, context: Any, volume: Any) -> None:
+        """Do nothing: the last grant takes the export with it.
+
+        Cinder calls this for one attachment while another one may be in use, and after a refused one too.
+        """
+
+    # Statistics
+
+    def _update_volume_stats(self) -> None:
+        """Refresh what ``get_volume_stats`` gives; blocks for one call to the cluster, never raises for its faults."""
+        self._stats = stats.collect(self.pool, self.configuration, self.VERSION)
+
+    def _discard(self, vdisk_guid: str) -> None:
+        """Remove a vDisk that an image did not get into. Never raises: what went wrong before is what matters."""
+        try:
+            self.pool.client.vdisks.delete(vdisk_guid, force=True)
+        except OpenvStorageError as error:
+            LOG.warning("vDisk %s stays until its volume is deleted: %s", vdisk_guid, error)
+
+    def _refuse_encryption(self, volume: Any) -> None:
+        """A volume that Nova would open as LUKS has to be formatted so, which this driver does not do (yet).
+
+        :raises VolumeDriverException: the volume's type asks for encryption.
+        """
+        if volume.encryption_key_id:
+            raise exception.VolumeDriverException(message="encrypted volume types are not supported by this driver")
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address

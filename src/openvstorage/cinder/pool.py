@@ -1,0 +1,141 @@
+"""A vPool as Cinder sees it: which vDisk a volume is, which snapshot a snapshot is, and making them exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from cinder import exception
+from oslo_log import log as logging
+
+from openvstorage.client import AlreadyExists, Client, HasClones, InUse, NotFound
+
+__all__ = ["GIB", "Pool"]
+
+LOG = logging.getLogger(__name__)
+
+GIB = 1024**3
+
+
+class Pool:
+    """One vPool of one cluster. Thread-safe, as the client is; every method blocks for the cluster.
+
+    Methods raise the library's errors, which the driver translates, and Cinder's where they say so.
+    """
+
+    def __init__(self, client: Client, vpool_guid: str) -> None:
+        """Work on the vPool ``vpool_guid`` through ``client``."""
+        self.client = client
+        self.vpool_guid = vpool_guid
+
+    @property
+    def has_grants(self) -> bool:
+        """Whether vDisks are served over NBD to holders of grants; False for Open vStorage's own edge."""
+        return "grants" in self.client.features()
+
+    def find_vdisk(self, volume: Any) -> str | None:
+        """Give the guid of a volume's vDisk, or None where there is none.
+
+        Volumes made by the driver of 2017, and those whose creation was cut off, have no ``provider_id``: they are
+        looked up by name. With one, the vDisk is not asked for: whoever uses the guid finds out.
+        """
+        if volume.provider_id:
+            return str(volume.provider_id)
+        vdisk = self.client.vdisks.find(volume.name, self.vpool_guid)
+        return vdisk.guid if vdisk else None
+
+    def vdisk(self, volume: Any) -> str:
+        """Give the guid of a volume's vDisk. :raises NotFound: there is none."""
+        guid = self.find_vdisk(volume)
+        if guid is None:
+            raise NotFound(description=f"the vPool {self.vpool_guid} has no vDisk for volume {volume.name}")
+        return guid
+
+    def find_snapshot(self, snapshot: Any, vdisk_guid: str) -> str | None:
+        """Give the guid of a Cinder snapshot on its volume's vDisk, or None. Labels count on that vDisk only."""
+        if snapshot.provider_id:
+            return str(snapshot.provider_id)
+        found = (known.guid for known in self.client.snapshots.list(vdisk_guid) if known.label == snapshot.name)
+        return next(found, None)
+
+    def snapshot(self, snapshot: Any) -> tuple[str, str]:
+        """Give the guids of the vDisk and of the snapshot. :raises NotFound: there is no such vDisk or snapshot."""
+        vdisk_guid = self.vdisk(snapshot.volume)
+        guid = self.find_snapshot(snapshot, vdisk_guid)
+        if guid is None:
+            raise NotFound(description=f"vDisk {vdisk_guid} has no snapshot {snapshot.name}")
+        return vdisk_guid, guid
+
+    def create(self, volume: Any) -> str:
+        """Make an empty vDisk of the volume's size and give its guid."""
+        return self._once(volume, lambda: self.client.vdisks.create(volume.name, volume.size * GIB, self.vpool_guid))
+
+    def clone(self, volume: Any, vdisk_guid: str, snapshot_guid: str | None = None) -> str:
+        """Make the volume's vDisk as a copy, at the volume's size, and give its guid."""
+        size = volume.size * GIB
+        return self._once(volume, lambda: self.client.vdisks.clone(vdisk_guid, volume.name, snapshot_guid, size))
+
+    def delete(self, volume: Any) -> None:
+        """Delete the volume's vDisk; one that is not there is a success.
+
+        :raises VolumeIsBusy: something was cloned from it and the cluster refuses for that, or it is attached.
+        """
+        guid = self.find_vdisk(volume)
+        if guid is None:
+            LOG.info("Volume %s has no vDisk any more: nothing to delete.", volume.name)
+            return
+        try:
+            self._delete_vdisk(guid, volume)
+        except NotFound:
+            LOG.info("The vDisk %s of volume %s was gone already.", guid, volume.name)
+        except HasClones as error:
+            raise exception.VolumeIsBusy(message=f"volume {volume.name}: {error}") from error
+
+    def create_snapshot(self, snapshot: Any) -> str:
+        """Take a snapshot and give its guid; one that an attempt cut off before has taken is used.
+
+        Found by its label, which is unique: it holds the id of the Cinder snapshot.
+        """
+        vdisk_guid = self.vdisk(snapshot.volume)
+        guid = self.find_snapshot(snapshot, vdisk_guid)
+        return guid or self.client.snapshots.create(vdisk_guid, snapshot.name)
+
+    def delete_snapshot(self, snapshot: Any) -> None:
+        """Delete a snapshot; one that is not there, or whose volume is not, is a success.
+
+        :raises SnapshotIsBusy: something was cloned from it, or it is read, and the cluster refuses for that.
+        """
+        try:
+            vdisk_guid, guid = self.snapshot(snapshot)
+            self.client.snapshots.delete(vdisk_guid, guid)
+        except NotFound as error:
+            LOG.info("Snapshot %s was gone already: %s", snapshot.name, error)
+        except InUse as error:
+            raise exception.SnapshotIsBusy(message=f"snapshot {snapshot.name}: {error}") from error
+
+    def _once(self, volume: Any, make: Callable[[], str]) -> str:
+        """Make a volume's vDisk although a creation of the same volume may have been cut off before.
+
+        The name holds the volume's id, so a vDisk that has it can only be what that attempt left, in whatever state.
+        """
+        try:
+            return make()
+        except AlreadyExists:
+            leftover = self.client.vdisks.find(volume.name, self.vpool_guid)
+            if leftover is None:
+                raise
+            LOG.warning("Removing vDisk %s, left by an earlier creation of volume %s.", leftover.guid, volume.name)
+            self._delete_vdisk(leftover.guid, volume)
+            return make()
+
+    def _delete_vdisk(self, guid: str, volume: Any) -> None:
+        try:
+            self.client.vdisks.delete(guid)
+        except InUse as error:
+            if isinstance(error, HasClones):
+                raise
+            if volume.volume_attachment:
+                raise exception.VolumeIsBusy(message=f"volume {volume.name}: {error}") from error
+            # Cinder, which decides who is attached, knows of nobody: a grant outlived the process that asked for it.
+            LOG.warning("Volume %s is deleted although its vDisk has grants: %s", volume.name, error)
+            self.client.vdisks.delete(guid, force=True)
