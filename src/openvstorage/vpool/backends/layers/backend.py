@@ -1,0 +1,289 @@
+"""The layers backend as operations see it: rows by :mod:`lines`, bytes by :mod:`files`, graphs by :mod:`nodes`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from openvstorage.vpool.backends.base import (
+    BackendError,
+    BlockGraph,
+    Capabilities,
+    ExportSpec,
+    Merge,
+    PoolFull,
+    PoolStats,
+)
+from openvstorage.vpool.backends.layers import lines
+from openvstorage.vpool.backends.layers.depth import STRIDE, skip_target
+from openvstorage.vpool.backends.layers.files import LayerFiles
+from openvstorage.vpool.backends.layers.nodes import (
+    CACHE_BUDGET,
+    CACHE_FLOOR,
+    NodeOptions,
+    format_node,
+    is_layer_node,
+    layer_nodes,
+)
+from openvstorage.vpool.backends.layers.space import Space
+from openvstorage.vpool.model.database import Database
+from openvstorage.vpool.model.layer import Layer, LayerState
+from openvstorage.vpool.model.vdisk import VDisk
+
+STATS_AGE_SECONDS = 5.0
+#: A layer of up to so many bytes is always merged.
+CHEAP_MERGE = 1024**3
+
+
+class LayersBackend:
+    """See :class:`openvstorage.vpool.backends.base.Backend`; a reference is a layer's guid.
+
+    :param merge_subclusters: whether this QEMU can merge layers made with ``extended_l2``.
+    """
+
+    def __init__(
+        self, db: Database, files: LayerFiles, space: Space, options: NodeOptions, *, merge_subclusters: bool
+    ) -> None:
+        self._merge_subclusters = merge_subclusters
+        self.files = files
+        self.space = space
+        self._db = db
+        self._options = options
+        self._opening: Counter[str] = Counter()
+        self._sweeping = asyncio.Lock()
+        self._stats: PoolStats | None = None
+
+    def capabilities(self) -> Capabilities:
+        """:returns: what a local directory allows: everything but reaching another node's writers."""
+        return Capabilities(online_snapshot=True, atomic_group=True, online_resize=True, fencing="node")
+
+    # rows
+
+    async def plan(self, session: AsyncSession, *, size: int, parent_ref: str | None) -> str:
+        """Intend a layer of ``size`` bytes over ``parent_ref``."""
+        return await lines.plan(session, size, parent_ref)
+
+    async def activate(self, session: AsyncSession, ref: str) -> None:
+        """The layer is there and becomes the head of a vDisk."""
+        await lines.set_state(session, ref, LayerState.ACTIVE)
+
+    async def freeze(self, session: AsyncSession, ref: str) -> None:
+        """Nobody writes to the layer from here on."""
+        await lines.set_state(session, ref, LayerState.FROZEN)
+
+    async def set_size(self, session: AsyncSession, ref: str, size: int) -> None:
+        """Record that the layer has grown to ``size`` bytes."""
+        await lines.resize(session, ref, size)
+
+    async def parent_of(self, session: AsyncSession, ref: str) -> str | None:
+        """:returns: guid of the layer below."""
+        return (await session.get_one(Layer, ref)).parent_guid
+
+    async def release(self, session: AsyncSession, ref: str) -> None:
+        """Turn the layer, and what lies below it, into trash as far as nothing needs it. Never refused."""
+        await lines.release(session, ref)
+
+    async def size_of(self, session: AsyncSession, ref: str) -> int:
+        """:returns: virtual size of the layer in bytes."""
+        return (await session.get_one(Layer, ref)).size
+
+    async def require_below(self, session: AsyncSession, ref: str, base: str | None) -> None:
+        """:raises BackendError: ``base`` is no longer in the line of ``ref``."""
+        line = [link.guid for link in await lines.chain(session, ref)]
+        if base is not None and base not in line[1:]:
+            raise BackendError(f"layer {base} is not below {ref} any more")
+
+    async def require_fold(self, session: AsyncSession, ref: str, below: str) -> None:
+        """:raises BackendError: ``below`` has a name or another child by now."""
+        if await lines.named(session, below) or await lines.children(session, below) != [ref]:
+            raise BackendError(f"layer {below} is needed by others than {ref}")
+
+    async def lie_on(self, session: AsyncSession, ref: str, base: str | None) -> None:
+        """Lay ``ref`` on ``base`` and release what it lay on."""
+        await lines.reparent(session, ref, base)
+
+    async def forget(self, session: AsyncSession, ref: str) -> None:
+        """Remove the row of a layer whose file has taken another's place."""
+        await session.execute(delete(Layer).where(Layer.guid == ref))
+
+    # bytes
+
+    async def require_room(self) -> None:
+        """:raises PoolFull: below the low-water mark."""
+        self.space.tend()
+        if self.space.low:
+            raise PoolFull("the pool has no room left: delete snapshots or vDisks, or add disk space")
+
+    async def make(self, ref: str) -> None:
+        """Make the file of a planned layer; starts over when repeated."""
+        async with self._db.read() as session:
+            layer = await session.get_one(Layer, ref)
+        if layer.state != LayerState.CREATING:
+            raise BackendError(f"layer {ref} is {layer.state}: its file is not made again")
+        await self.files.create(ref, layer.size, layer.parent_guid)
+
+    async def settle(self, ref: str) -> None:
+        """All that was written to the layer's file is durable on return."""
+        await self.files.settle(ref)
+
+    async def seal(self, ref: str) -> None:
+        """Take write permission from a frozen layer's file."""
+        self.files.seal(ref)
+
+    async def grow(self, ref: str, size: int) -> None:
+        """Grow a layer that nobody has open."""
+        await self.files.grow(ref, size)
+
+    async def sweep(self) -> int:
+        """Unlink the files of trash layers, then forget their rows. Layers that a daemon is just opening wait."""
+        removed = 0
+        async with self._sweeping:
+            while True:
+                async with self._db.read() as session:
+                    guids = [guid for guid in await lines.trash(session) if not self._opening[guid]]
+                if not guids:
+                    return removed
+                for guid in guids:
+                    self.files.remove(guid)
+                await asyncio.to_thread(self.files.sync_directory)
+                async with self._db.write() as session:
+                    await session.execute(delete(Layer).where(Layer.guid.in_(guids)))
+                removed += len(guids)
+
+    async def switch(self, graph: BlockGraph, old: str, new: str) -> None:
+        """Put ``new`` over ``old`` in a running daemon; QEMU flushes ``old`` on the way. Does nothing when done."""
+        over = format_node(new)
+        if await graph.head() != over:
+            await self._put_over(graph, old, new)
+        # the layer below must give up its write lock, or no other daemon can read it
+        await self._reopen_read_only(graph, old)
+
+    async def _put_over(self, graph: BlockGraph, old: str, new: str) -> None:
+        nodes = layer_nodes(
+            new, self.files.path(new), None, self._options, read_only=False, cache_share=CACHE_BUDGET // 4
+        )
+        for node in nodes:
+            if not await graph.node_exists(str(node["node-name"])):
+                await graph.execute("blockdev-add", node)
+        try:
+            await graph.execute("blockdev-snapshot", {"node": format_node(old), "overlay": format_node(new)})
+        except Exception:
+            for node in reversed(nodes):
+                await graph.execute("blockdev-del", {"node-name": node["node-name"]})
+            raise
+
+    async def _reopen_read_only(self, graph: BlockGraph, ref: str) -> None:
+        async with self._db.read() as session:
+            parent = (await session.get_one(Layer, ref)).parent_guid
+        _, node = layer_nodes(
+            ref,
+            self.files.path(ref),
+            format_node(parent) if parent else None,
+            self._options,
+            read_only=True,
+            cache_share=CACHE_FLOOR,
+        )
+        await graph.execute("blockdev-reopen", {"options": [node]})
+
+    async def export_spec(self, ref: str, *, read_only: bool = False) -> ExportSpec:
+        """:returns: the nodes of the whole line, bottom first; only the top one can be written to."""
+        async with self._db.read() as session:
+            links = await lines.chain(session, ref)
+        if not links:
+            raise BackendError(f"layer {ref} is not known")
+        share = CACHE_BUDGET // len(links)
+        blockdevs: list[Mapping[str, Any]] = []
+        below: str | None = None
+        for link in reversed(links):
+            frozen = read_only or link.guid != ref
+            blockdevs += layer_nodes(
+                link.guid, self.files.path(link.guid), below, self._options, read_only=frozen, cache_share=share
+            )
+            below = format_node(link.guid)
+        return ExportSpec(tuple(blockdevs), format_node(ref), tuple(link.guid for link in links))
+
+    @asynccontextmanager
+    async def opening(self, ref: str, *, read_only: bool = False) -> AsyncIterator[ExportSpec]:
+        """The :meth:`export_spec` of a reference, with all its files kept in place while the block runs."""
+        while True:
+            spec = await self.export_spec(ref, read_only=read_only)
+            self._opening.update(spec.refs)
+            try:
+                if await self.export_spec(ref, read_only=read_only) == spec:
+                    yield spec
+                    return
+            finally:
+                self._opening.subtract(spec.refs)
+                self._opening += Counter()  # drops what has come down to zero
+
+    def node_of(self, ref: str) -> str:
+        """:returns: name of the layer's node."""
+        return format_node(ref)
+
+    async def prune(self, graph: BlockGraph, ref: str) -> None:
+        """Close layers that the line of ``ref`` bypasses by now; those that an export still reads stay open."""
+        spec = await self.export_spec(ref)
+        wanted = {str(node["node-name"]) for node in spec.blockdevs}
+        names = [str(node["node-name"]) for node in await graph.execute("query-named-block-nodes", {"flat": True})]
+        for prefix in ("l", "f"):  # a layer's node before the node of its file
+            for name in names:
+                if is_layer_node(name) and name.startswith(prefix) and name not in wanted:
+                    await graph.remove_node(name)
+
+    async def copy_file(self, source: str, target: str) -> None:
+        """Copy a frozen layer's file to a planned layer."""
+        await self.files.copy(source, target)
+
+    async def replace_file(self, source: str, target: str) -> None:
+        """Rename the file of ``source`` over that of ``target``."""
+        await asyncio.to_thread(self.files.replace, source, target)
+
+    async def merges(self) -> Sequence[Merge]:
+        """:returns: layers due to skip, then unnamed layers with one child, as far as a merge is worth its copying."""
+        found: list[Merge] = []
+        async with self._db.read() as session:
+            for guid in await lines.due_to_skip(session, STRIDE):
+                line = await lines.chain(session, guid)
+                target = skip_target([link.ordinal for link in line])
+                if target is not None:
+                    found.append(Merge(guid, line[1].guid, line[target].guid, await lines.head_of(session, guid)))
+            for below, guid in await lines.unnamed_with_one_child(session):
+                base = (await session.get_one(Layer, below)).parent_guid
+                found.append(Merge(guid, below, base, await lines.head_of(session, guid)))
+        return [merge for merge in found if self._worth(merge)]
+
+    def _worth(self, merge: Merge) -> bool:
+        """A large layer is not copied into a small one: the little that it would free does not pay for it."""
+        if not self._merge_subclusters and self.files.has_subclusters(merge.into):
+            return False
+        size = self.files.allocated(merge.below)
+        room = self.space.free() - self.files.allocated(merge.into) * (merge.vdisk is None)
+        return size <= max(CHEAP_MERGE, 4 * self.files.allocated(merge.into)) and size < room
+
+    async def usage(self, ref: str) -> int:
+        """:returns: bytes that the layer's own file takes."""
+        return self.files.allocated(ref)
+
+    async def pool_stats(self) -> PoolStats:
+        """:returns: figures at most 5 s old."""
+        if self._stats is None or time.time() - self._stats.measured_at > STATS_AGE_SECONDS:
+            self._stats = await self._measure()
+        return self._stats
+
+    async def _measure(self) -> PoolStats:
+        async with self._db.read() as session:
+            row = (await session.execute(select(func.count(), func.coalesce(func.sum(VDisk.size), 0)))).one()
+        total, free = self.space.total(), self.space.free()
+        return PoolStats(total, free, total - free, int(row[1]), int(row[0]), time.time())
+
+    async def check(self, refs: Sequence[str]) -> Mapping[str, str]:
+        """Run ``qemu-img check`` over layers that nobody writes to."""
+        found = {ref: await self.files.check(ref) for ref in refs}
+        return {ref: text for ref, text in found.items() if text}

@@ -1,0 +1,68 @@
+"""What every operation works with."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from openvstorage.vpool.backends.base import Backend
+from openvstorage.vpool.model.database import Database
+from openvstorage.vpool.operations.locks import VDiskLocks
+
+if TYPE_CHECKING:
+    from openvstorage.vpool.operations.fleet import Fleet
+    from openvstorage.vpool.operations.journal import Journal
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """This StorageRouter, as operations need it.
+
+    :ivar address: where exports listen.
+    :ivar first_port: with ``last_port`` the range of export ports.
+    :ivar strict_compat: refuse what Open vStorage refused: deleting what has children.
+    """
+
+    guid: str
+    vpool_guid: str
+    address: str
+    first_port: int
+    last_port: int
+    strict_compat: bool = False
+
+
+async def _nowhere(_operation: str, _boundary: str) -> None:
+    """Nothing happens at a boundary, unless a test says otherwise."""
+
+
+@dataclass(slots=True)
+class Context:
+    """The parts that operations are made of.
+
+    :ivar boundary: awaited between any two steps with the operation's type and the boundary's name. Tests stop the
+        process there.
+    :ivar tidy: asks the housekeeping to look for trash and merges soon.
+    :ivar respawn: asks for a new daemon for a vDisk whose clients wait for one.
+    """
+
+    db: Database
+    backend: Backend
+    fleet: Fleet
+    node: Node
+    locks: VDiskLocks = field(default_factory=VDiskLocks)
+    boundary: Callable[[str, str], Awaitable[None]] = _nowhere
+    tidy: Callable[[], None] = lambda: None
+    respawn: Callable[[str], None] = lambda _vdisk: None
+    _journal: Journal | None = None
+
+    @property
+    def journal(self) -> Journal:
+        """The journal, for operations that begin others."""
+        if self._journal is None:
+            raise RuntimeError("the journal is set once, when the service starts")
+        return self._journal
+
+    @journal.setter
+    def journal(self, journal: Journal) -> None:
+        self._journal = journal

@@ -1,0 +1,78 @@
+"""The one door of this room."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from openvstorage.vpool.backends.base import PoolStats
+from openvstorage.vpool.exports.errors import DaemonGone
+from openvstorage.vpool.model.task import Task
+from openvstorage.vpool.model.vdisk import VDisk
+from openvstorage.vpool.operations.context import Context
+from openvstorage.vpool.operations.housekeeping import Housekeeping
+from openvstorage.vpool.operations.journal import Journal
+from openvstorage.vpool.operations.recovery import recover
+from openvstorage.vpool.operations.registry import KINDS, TYPES
+from openvstorage.vpool.operations.tasks import Idempotency, Tasks
+
+
+class Operations:
+    """Tasks in, results out.
+
+    :param context: the parts; its journal and callbacks are set here.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        journal = Journal(context, TYPES)
+        context.journal = journal
+        self._tasks = Tasks(context, journal, KINDS)
+        self._housekeeping = Housekeeping(context, self._tasks)
+
+    async def start(self) -> None:
+        """Recover what an earlier process left, then begin background work. Call before anything is submitted."""
+        await recover(self._context, self._tasks, self._housekeeping)
+        self._housekeeping.start()
+
+    async def stop(self) -> None:
+        """End tasks and background work; storage daemons live on."""
+        await self._tasks.close()
+        await self._housekeeping.stop()
+        await self._context.fleet.detach()
+
+    async def submit(
+        self,
+        kind: str,
+        args: dict[str, Any],
+        *,
+        vdisk_guid: str | None = None,
+        idempotency: Idempotency | None = None,
+    ) -> str:
+        """Take a task in. :returns: its guid; the earlier task's for a repeated request.
+
+        :param kind: one of ``registry.KINDS``.
+        :raises IdempotencyConflict: the key stands for another request.
+        """
+        return await self._tasks.submit(kind, args, vdisk_guid=vdisk_guid, idempotency=idempotency)
+
+    async def wait(self, task_guid: str, seconds: float) -> Task | None:
+        """:returns: the task once it is ready or after ``seconds``; None if it is unknown."""
+        return await self._tasks.wait(task_guid, seconds)
+
+    async def edge_clients(self, vdisk_guid: str) -> list[tuple[str, int]]:
+        """:returns: address and port of every client connected to the vDisk's export."""
+        daemon = self._context.fleet.get(vdisk_guid)
+        if daemon is None:
+            return []
+        try:
+            return await daemon.clients()
+        except DaemonGone:
+            return []
+
+    async def pool_stats(self) -> PoolStats:
+        """:returns: how full the pool is, at most a few seconds old."""
+        return await self._context.backend.pool_stats()
+
+    async def stored(self, vdisk: VDisk) -> int:
+        """:returns: bytes that the vDisk itself takes, without what it shares with others."""
+        return await self._context.backend.usage(vdisk.backend_ref) if vdisk.backend_ref is not None else 0

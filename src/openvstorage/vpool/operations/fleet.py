@@ -1,0 +1,151 @@
+"""The storage daemons of this node: who serves which vDisk right now.
+
+The fleet knows processes and listening sockets, not why they run. The listening socket of an export is held here as
+well as in its daemon: a client that connects while the daemon is dead waits in the backlog and is greeted by the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from openvstorage.vpool.exports import leftovers
+from openvstorage.vpool.exports.command import Export as NbdExport
+from openvstorage.vpool.exports.daemon import StorageDaemon
+from openvstorage.vpool.exports.errors import ExportsError, ListenerUnavailable
+from openvstorage.vpool.exports.identity import Identity
+from openvstorage.vpool.exports.limits import Limits
+from openvstorage.vpool.exports.listener import listen
+from openvstorage.vpool.exports.qemu import QemuBuild
+
+log = logging.getLogger(__name__)
+
+
+class Fleet:
+    """Storage daemons by vDisk guid.
+
+    :param run_dir: short directory for QMP sockets and pid files.
+    :param log_dir: where the daemons' output goes.
+    """
+
+    def __init__(self, build: QemuBuild, run_dir: Path, log_dir: Path) -> None:
+        self.run_dir = run_dir
+        self._build = build
+        self._log_dir = log_dir
+        self._daemons: dict[str, StorageDaemon] = {}
+        self._listeners: dict[str, socket.socket] = {}
+        self._watchers: dict[str, asyncio.Task[None]] = {}
+        self.on_death: Callable[[str], None] = lambda _vdisk: None
+
+    def get(self, vdisk: str) -> StorageDaemon | None:
+        """:returns: the vDisk's daemon if it is alive."""
+        daemon = self._daemons.get(vdisk)
+        return daemon if daemon is not None and daemon.alive() else None
+
+    def serving(self) -> dict[str, StorageDaemon]:
+        """:returns: all living daemons by vDisk guid."""
+        return {vdisk: daemon for vdisk, daemon in self._daemons.items() if daemon.alive()}
+
+    async def launch(
+        self,
+        vdisk: str,
+        *,
+        epoch: int,
+        blockdevs: Sequence[Mapping[str, Any]],
+        top: str,
+        limits: Limits,
+        endpoint: tuple[str, int] | None = None,
+        exports: Sequence[NbdExport] = (),
+    ) -> StorageDaemon:
+        """Start a daemon. Its exports are there before the first client is accepted.
+
+        :param endpoint: address and port to listen on; None for a daemon that serves nobody (merges).
+        :raises ExportsError: it does not start, or the port is taken by a stranger.
+        """
+        daemon = await StorageDaemon.launch(
+            self._build,
+            self.run_dir,
+            self._log_dir / f"{vdisk}.log",
+            vdisk=vdisk,
+            epoch=epoch,
+            listener=self._listener(vdisk, endpoint) if endpoint else None,
+            blockdevs=blockdevs,
+            top=top,
+            limits=limits,
+            exports=exports,
+        )
+        self._keep(vdisk, daemon)
+        return daemon
+
+    def left_behind(self) -> list[leftovers.Leftover]:
+        """:returns: daemons that an earlier service process seems to have left running."""
+        return leftovers.find(self.run_dir)
+
+    async def adopt(self, vdisk: str, *, epoch: int, identity: Identity, serves: bool) -> StorageDaemon:
+        """Take over a daemon that an earlier service process started.
+
+        :raises NotOurs: something about it differs; it is left alone.
+        :raises DaemonGone: it has died.
+        """
+        daemon = await StorageDaemon.adopt(self._build, self.run_dir, vdisk=vdisk, epoch=epoch, identity=identity)
+        if serves:
+            try:
+                self._listeners[vdisk] = daemon.take_listener()
+            except ListenerUnavailable as error:
+                log.warning("vDisk %s: %s; clients will see one reconnect when its daemon dies", vdisk, error)
+        self._keep(vdisk, daemon)
+        return daemon
+
+    async def stop(self, vdisk: str) -> None:
+        """Stop the vDisk's daemon and close its listening socket; nothing to stop is fine. Returns when it is dead."""
+        await self.stop_daemon(vdisk)
+        listener = self._listeners.pop(vdisk, None)
+        if listener is not None:
+            listener.close()
+
+    async def stop_daemon(self, vdisk: str, *, kill: bool = False) -> None:
+        """The same, but clients may go on knocking: the listening socket stays open for the next daemon."""
+        watcher = self._watchers.pop(vdisk, None)
+        if watcher is not None:
+            watcher.cancel()
+        daemon = self._daemons.pop(vdisk, None)
+        if daemon is not None:
+            await (daemon.kill() if kill else daemon.stop())
+
+    async def detach(self) -> None:
+        """Let go of all daemons; they live on for the next service process."""
+        for watcher in self._watchers.values():
+            watcher.cancel()
+        self._watchers.clear()
+        for daemon in self._daemons.values():
+            await daemon.detach()
+        self._daemons.clear()
+        for listener in self._listeners.values():
+            listener.close()
+        self._listeners.clear()
+
+    def _listener(self, vdisk: str, endpoint: tuple[str, int]) -> socket.socket:
+        held = self._listeners.get(vdisk)
+        if held is None or held.getsockname()[:2] != endpoint:
+            held = self._listeners[vdisk] = listen(*endpoint)
+        return held
+
+    def _keep(self, vdisk: str, daemon: StorageDaemon) -> None:
+        self._daemons[vdisk] = daemon
+        self._watchers[vdisk] = asyncio.create_task(self._watch(vdisk, daemon), name=f"watch-{vdisk}")
+
+    async def _watch(self, vdisk: str, daemon: StorageDaemon) -> None:
+        await daemon.exited().wait()
+        log.warning("the storage daemon of vDisk %s (pid %d) has died", vdisk, daemon.identity.pid)
+        if self._daemons.get(vdisk) is daemon:
+            del self._daemons[vdisk]
+            self._watchers.pop(vdisk, None)
+            try:
+                await daemon.detach()
+            except ExportsError:
+                log.debug("closing the monitor of a dead daemon", exc_info=True)
+            self.on_death(vdisk)

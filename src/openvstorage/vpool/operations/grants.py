@@ -1,0 +1,195 @@
+"""Grant and revoke: who may open a vDisk, and the certainty that somebody no longer can."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import Any
+
+from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from openvstorage.vpool.model.base import new_guid
+from openvstorage.vpool.model.export import Export, Grant, GrantMode, GrantState
+from openvstorage.vpool.model.vdisk import Snapshot, VDisk
+from openvstorage.vpool.operations import lookups, serving
+from openvstorage.vpool.operations.errors import GrantRefused, NotFenced, Refused
+from openvstorage.vpool.operations.operation import Operation, Step
+
+
+class CreateGrant(Operation):
+    """Args: vdisk_guid, snapshot_guid, client, consumer, mode, deadline_seconds. Result: the grant with its location.
+
+    All writable grants of a vDisk that is not shared have the same consumer: that allows a live migration and nothing
+    else. Asking again for the same gives the same grant.
+    """
+
+    type = "grant"
+    steps = (Step("serve"),)
+
+    async def begin(self, session: AsyncSession) -> None:
+        vdisk = await lookups.ready_vdisk(session, self.vdisk)
+        snapshot = self.args.get("snapshot_guid")
+        if snapshot:
+            await lookups.ready_snapshot(session, vdisk.guid, snapshot)
+        mode = GrantMode(self.args["mode"])
+        if mode is GrantMode.READ_WRITE:
+            await self._require_writable(session, vdisk)
+            vdisk.written = True
+        grant = await self._find(session) or self._new(session)
+        seconds = self.args.get("deadline_seconds")
+        grant.deadline = time.time() + float(seconds) if seconds else None
+        if grant.state == GrantState.REVOKING:
+            raise Refused("this grant is being revoked: ask again when that is done")
+        await serving.reserve_export(self.context, session, vdisk)
+        self.args |= {"grant_guid": grant.guid, "fresh": grant.state == GrantState.GRANTING}
+        await session.flush()
+
+    async def _require_writable(self, session: AsyncSession, vdisk: VDisk) -> None:
+        if self.args.get("snapshot_guid"):
+            raise Refused("a snapshot can only be opened read-only: clone it to write")
+        await lookups.ready_vdisk(session, vdisk.guid, writable=True)
+        if vdisk.shared:
+            return
+        other = await session.scalar(
+            select(Grant)
+            .where(
+                Grant.vdisk_guid == vdisk.guid,
+                Grant.mode == GrantMode.READ_WRITE,
+                Grant.consumer != self.args["consumer"],
+            )
+            .limit(1)
+        )
+        if other is not None:
+            raise GrantRefused(vdisk=vdisk.name, holder=f"{other.consumer} on {other.client}")
+
+    def _identity(self) -> str:
+        parts = [self.args.get("snapshot_guid") or "", *(str(self.args[key]) for key in ("client", "consumer", "mode"))]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+    async def _find(self, session: AsyncSession) -> Grant | None:
+        return await session.scalar(
+            select(Grant).where(Grant.vdisk_guid == self.vdisk, Grant.identity == self._identity())
+        )
+
+    def _new(self, session: AsyncSession) -> Grant:
+        grant = Grant(
+            guid=new_guid(),
+            vdisk_guid=self.vdisk,
+            snapshot_guid=self.args.get("snapshot_guid") or None,
+            client=self.args["client"],
+            consumer=self.args["consumer"],
+            mode=self.args["mode"],
+            identity=self._identity(),
+            export_name=f"{self.vdisk[:8]}-{new_guid()}",
+            state=GrantState.GRANTING,
+            created_at=time.time(),
+        )
+        session.add(grant)
+        return grant
+
+    async def serve(self) -> None:
+        """Have a daemon, and in it the exports of all grants."""
+        await serving.open_exports(self.context, self.vdisk)
+
+    async def finish(self, session: AsyncSession) -> Any:
+        grant = await session.get_one(Grant, self.args["grant_guid"])
+        grant.state = GrantState.GRANTED
+        return await describe_grant(session, grant)
+
+    async def abort(self, session: AsyncSession) -> None:
+        if self.args["fresh"]:
+            await session.execute(delete(Grant).where(Grant.guid == self.args["grant_guid"]))
+
+    async def recover(self, phase: str) -> bool:
+        """The asker still waits for the task: finish it."""
+        return True
+
+
+class RevokeGrant(Operation):
+    """Args: grant_guid, vdisk_guid. When it succeeds the client can not write any more.
+
+    Revoking is committed first, so that nothing opens the export again, and is never taken back.
+    """
+
+    type = "revoke"
+    steps = (Step("fence"), Step("close"))
+    forward = True
+
+    async def begin(self, session: AsyncSession) -> None:
+        grant = await session.get(Grant, self.args["grant_guid"])
+        self.args["export_name"] = grant.export_name if grant is not None else None
+        if grant is not None:
+            grant.state = GrantState.REVOKING
+            await session.flush()
+
+    def skips(self, step: Step) -> bool:
+        return self.args["export_name"] is None
+
+    async def fence(self) -> None:
+        """Drop the client; if that can not be shown, kill the daemon.
+
+        :raises NotFenced: not even that.
+        """
+        await serving.drop(self.context, self.vdisk, self.args["export_name"])
+        daemon = self.context.fleet.get(self.vdisk)
+        if daemon is not None and self.args["export_name"] in await daemon.exports():
+            raise NotFenced(vdisk=self.vdisk)
+
+    async def close(self) -> None:
+        """Stop the daemon after the last grant, or serve the others if the daemon had to be killed."""
+        await serving.close_if_unused(self.context, self.vdisk, without=self.args["grant_guid"])
+
+    async def finish(self, session: AsyncSession) -> Any:
+        await session.execute(delete(Grant).where(Grant.guid == self.args["grant_guid"]))
+
+    async def after(self) -> None:
+        self.context.tidy()
+
+
+class Respawn(Operation):
+    """Args: vdisk_guid. A new daemon with the exports of all grants after the old one died; nothing if none is left."""
+
+    type = "respawn"
+    steps = (Step("serve"),)
+    forward = True
+
+    async def begin(self, session: AsyncSession) -> None:
+        vdisk = await session.get(VDisk, self.vdisk)
+        grants = await serving.grants_of(session, self.vdisk) if vdisk is not None else []
+        self.args["needed"] = any(grant.state in serving.SERVED for grant in grants)
+
+    def skips(self, step: Step) -> bool:
+        return not self.args["needed"]
+
+    async def serve(self) -> None:
+        """Start the daemon and open the exports."""
+        await serving.open_exports(self.context, self.vdisk)
+
+
+async def describe_grant(session: AsyncSession, grant: Grant) -> dict[str, Any]:
+    """:returns: the grant as clients see it, with where to connect to."""
+    export = await session.get(Export, grant.vdisk_guid)
+    vdisk = await session.get_one(VDisk, grant.vdisk_guid)
+    size = vdisk.size
+    if grant.snapshot_guid is not None:
+        size = (await session.get_one(Snapshot, grant.snapshot_guid)).size
+    host, port = (export.address, export.port) if export is not None else (None, None)
+    shown = f"[{host}]" if host is not None and ":" in host else host
+    return {
+        "guid": grant.guid,
+        "vdisk_guid": grant.vdisk_guid,
+        "snapshot_guid": grant.snapshot_guid,
+        "client": grant.client,
+        "certificate_name": grant.certificate_name,
+        "consumer": grant.consumer,
+        "mode": grant.mode,
+        "state": grant.state,
+        "export_name": grant.export_name,
+        "host": host,
+        "port": port,
+        "tls": False,
+        "size": size,
+        "deadline": grant.deadline,
+        "uri": f"nbd://{shown}:{port}/{grant.export_name}" if host is not None else None,
+    }

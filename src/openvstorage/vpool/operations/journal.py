@@ -1,0 +1,173 @@
+"""The journal: runs operations step by step and finishes after a restart what was begun before it.
+
+Rules: intent is committed before bytes are touched; the result is committed together with the operation's end and its
+task's result; nothing else decides what recovery does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from openvstorage.vpool.model.base import new_guid
+from openvstorage.vpool.model.task import OperationRow, Task, TaskStatus
+from openvstorage.vpool.operations.context import Context
+from openvstorage.vpool.operations.errors import text_of
+from openvstorage.vpool.operations.operation import Operation, Step
+
+log = logging.getLogger(__name__)
+
+FORWARD_ATTEMPTS = 3
+FORWARD_PAUSE_SECONDS = 1.0
+
+
+class Journal:
+    """Runs operations.
+
+    :param types: every operation class by its type, for recovery.
+    """
+
+    def __init__(self, context: Context, types: Mapping[str, type[Operation]]) -> None:
+        self._context = context
+        self._types = types
+
+    async def run(self, operation: Operation, task_guid: str | None = None) -> Any:
+        """Run an operation from begin to finish; waits for its vDisks first.
+
+        :returns: what its ``finish`` returns.
+        :raises Exception: what made it fail; it has been taken back then (a ``forward`` one stays in the journal).
+        """
+        async with self._context.locks.hold(operation.locks()):
+            return await self.run_locked(operation, task_guid)
+
+    async def run_locked(self, operation: Operation, task_guid: str | None = None) -> Any:
+        """The same for a caller who holds the locks already."""
+        guid = new_guid()
+        try:
+            await operation.prepare()
+            async with self._context.db.write() as session:
+                await operation.begin(session)
+                steps = [step for step in operation.steps if not operation.skips(step)]
+                if not steps:
+                    result = await operation.finish(session)
+                    await _end_task(session, task_guid, TaskStatus.SUCCESS, result)
+                else:
+                    await self._enter(session, guid, operation, task_guid)
+        except Exception as error:
+            await self._fail_task(task_guid, error)
+            raise
+        await self._context.boundary(operation.type, "begin")
+        if steps:
+            result = await self._advance(guid, operation, steps, task_guid)
+        await operation.after()
+        return result
+
+    async def recover(self) -> None:
+        """Finish or take back every operation found in the journal, oldest first. Call before anything is served."""
+        async with self._context.db.read() as session:
+            rows = list(await session.scalars(select(OperationRow).order_by(OperationRow.created_at)))
+        for row in rows:
+            operation = self._types[row.type](self._context, dict(row.args))
+            log.info("operation %s of %s: resuming at %s", row.type, row.vdisk_guid, row.phase or "its beginning")
+            try:
+                async with self._context.locks.hold(operation.locks()):
+                    await self._resume(row, operation)
+            except Exception:
+                log.exception("operation %s of %s stays in the journal", row.type, row.vdisk_guid)
+
+    async def _resume(self, row: OperationRow, operation: Operation) -> None:
+        if not await operation.recover(row.phase):
+            await self._abort(row.guid, operation, row.task_guid, "the service was stopped while it was under way")
+            return
+        steps = [step for step in operation.steps if not operation.skips(step)]
+        names = [step.name for step in steps]
+        start = names.index(row.phase) if row.phase in names else 0
+        await self._advance(row.guid, operation, steps[start:], row.task_guid)
+        await operation.after()
+
+    async def _enter(self, session: AsyncSession, guid: str, operation: Operation, task_guid: str | None) -> None:
+        now = time.time()
+        session.add(
+            OperationRow(
+                guid=guid,
+                type=operation.type,
+                args=operation.args,
+                vdisk_guid=operation.args.get("vdisk_guid"),
+                task_guid=task_guid,
+                created_at=now,
+            )
+        )
+        if task_guid:
+            await session.execute(update(Task).where(Task.guid == task_guid).values(status=TaskStatus.STARTED))
+
+    async def _advance(self, guid: str, operation: Operation, steps: list[Step], task_guid: str | None) -> Any:
+        try:
+            for step in steps:
+                await self._step(guid, operation, step)
+            async with self._context.db.write() as session:
+                result = await operation.finish(session)
+                await session.execute(delete(OperationRow).where(OperationRow.guid == guid))
+                await _end_task(session, task_guid, TaskStatus.SUCCESS, result)
+        except Exception as error:
+            if operation.forward:
+                await self._park(guid, error, task_guid)
+            else:
+                await self._abort(guid, operation, task_guid, text_of(error))
+            raise
+        await self._context.boundary(operation.type, "finish")
+        return result
+
+    async def _step(self, guid: str, operation: Operation, step: Step) -> None:
+        if step.commit:
+            async with self._context.db.write() as session:
+                await session.execute(
+                    update(OperationRow).where(OperationRow.guid == guid).values(phase=step.name, args=operation.args)
+                )
+            await self._context.boundary(operation.type, f"{step.name}:committed")
+        attempt = 0
+        while True:
+            try:
+                await getattr(operation, step.name)()
+                break
+            except Exception:
+                attempt += 1
+                if not operation.forward or attempt >= FORWARD_ATTEMPTS:
+                    raise
+                log.warning("%s: step %s failed, trying again", operation.type, step.name, exc_info=True)
+                await asyncio.sleep(FORWARD_PAUSE_SECONDS)
+        await self._context.boundary(operation.type, step.name)
+
+    async def _abort(self, guid: str, operation: Operation, task_guid: str | None, text: str) -> None:
+        async with self._context.db.write() as session:
+            await operation.abort(session)
+            await session.execute(delete(OperationRow).where(OperationRow.guid == guid))
+            await _end_task(session, task_guid, TaskStatus.FAILURE, text)
+        await self._context.boundary(operation.type, "abort")
+        self._context.tidy()
+
+    async def _park(self, guid: str, error: Exception, task_guid: str | None) -> None:
+        async with self._context.db.write() as session:
+            await session.execute(
+                update(OperationRow)
+                .where(OperationRow.guid == guid)
+                .values(error=text_of(error), attempts=OperationRow.attempts + 1, task_guid=None)
+            )
+            await _end_task(session, task_guid, TaskStatus.FAILURE, text_of(error))
+
+    async def _fail_task(self, task_guid: str | None, error: Exception) -> None:
+        if task_guid:
+            async with self._context.db.write() as session:
+                await _end_task(session, task_guid, TaskStatus.FAILURE, text_of(error))
+
+
+async def _end_task(session: AsyncSession, task_guid: str | None, status: TaskStatus, result: Any) -> None:
+    if task_guid:
+        await session.execute(
+            update(Task).where(Task.guid == task_guid).values(status=status, result=result, finished_at=time.time())
+        )

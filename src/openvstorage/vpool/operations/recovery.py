@@ -1,0 +1,61 @@
+"""What happens between the start of the service and its first answer.
+
+Living daemons of an earlier process are adopted, begun operations are finished or taken back, dead daemons of granted
+vDisks are started again, and files that nobody knows are set aside. Only then are clients let in.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from sqlalchemy import select
+
+from openvstorage.vpool.exports.errors import DaemonGone, NotOurs
+from openvstorage.vpool.model.export import Export
+from openvstorage.vpool.model.vdisk import Snapshot
+from openvstorage.vpool.operations import serving
+from openvstorage.vpool.operations.context import Context
+from openvstorage.vpool.operations.create import drop_unused_clone_snapshot
+from openvstorage.vpool.operations.housekeeping import Housekeeping
+from openvstorage.vpool.operations.tasks import Tasks
+
+log = logging.getLogger(__name__)
+
+
+async def recover(context: Context, tasks: Tasks, housekeeping: Housekeeping) -> None:
+    """Bring model, files and daemons together. Blocks (awaits) until it is done."""
+    await adopt_daemons(context)
+    await context.journal.recover()
+    await drop_orphaned_clone_snapshots(context)
+    async with context.db.read() as session:
+        exported = list(await session.scalars(select(Export.vdisk_guid)))
+    for vdisk in exported:
+        housekeeping.respawn(vdisk)
+    await tasks.resume()
+
+
+async def adopt_daemons(context: Context) -> None:
+    """Adopt what serves an export; stop what serves nothing, such as the helper of a merge that was cut off."""
+    async with context.db.read() as session:
+        exports = {export.vdisk_guid: export for export in await session.scalars(select(Export))}
+    for left in context.fleet.left_behind():
+        vdisk, epoch, identity = left.vdisk, left.epoch, left.identity
+        export = exports.get(vdisk)
+        ours = export is not None and export.epoch == epoch
+        try:
+            await context.fleet.adopt(vdisk, epoch=epoch, identity=identity, serves=ours)
+        except (NotOurs, DaemonGone) as error:
+            log.info("the daemon of vDisk %s is not adopted: %s", vdisk, error)
+            continue
+        if export is None or not ours:
+            log.info("a storage daemon that serves nobody (pid %d) is stopped", identity.pid)
+            await context.fleet.stop(vdisk)
+        else:
+            await serving.record_identity(context, vdisk, identity)
+
+
+async def drop_orphaned_clone_snapshots(context: Context) -> None:
+    """Remove snapshots that were taken for a clone which then never came to be."""
+    async with context.db.write() as session:
+        for snapshot in list(await session.scalars(select(Snapshot).where(Snapshot.for_clone))):
+            await drop_unused_clone_snapshot(context, session, snapshot.guid)

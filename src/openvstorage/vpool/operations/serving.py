@@ -1,0 +1,189 @@
+"""Serving a vDisk: from the model's export and grants to a running daemon with the right exports, and back.
+
+Used by every operation that needs a daemon. The caller holds the vDisk's lock.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AsyncExitStack
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from openvstorage.vpool.exports.command import TOP
+from openvstorage.vpool.exports.command import Export as NbdExport
+from openvstorage.vpool.exports.daemon import StorageDaemon
+from openvstorage.vpool.exports.errors import NotFenced as DropNotFenced
+from openvstorage.vpool.exports.identity import Identity
+from openvstorage.vpool.exports.limits import Limits
+from openvstorage.vpool.model.export import Export, Grant, GrantMode, GrantState
+from openvstorage.vpool.model.vdisk import Snapshot, VDisk
+from openvstorage.vpool.operations.context import Context
+from openvstorage.vpool.operations.errors import NoPort, UnknownVDisk
+
+log = logging.getLogger(__name__)
+
+DROP_TIMEOUT_SECONDS = 10.0
+SERVED = (GrantState.GRANTING, GrantState.GRANTED)
+
+
+async def grants_of(session: AsyncSession, vdisk: str) -> list[Grant]:
+    """:returns: every grant of a vDisk, in whatever state, oldest first."""
+    return list(await session.scalars(select(Grant).where(Grant.vdisk_guid == vdisk).order_by(Grant.created_at)))
+
+
+async def reserve_export(context: Context, session: AsyncSession, vdisk: VDisk) -> Export:
+    """Find or make the export row of a vDisk; its port stays the same for as long as grants exist.
+
+    :raises NoPort: the range is exhausted.
+    """
+    export = await session.get(Export, vdisk.guid)
+    if export is None:
+        node = context.node
+        taken = set(await session.scalars(select(Export.port).where(Export.address == node.address)))
+        free = (port for port in range(node.first_port, node.last_port + 1) if port not in taken)
+        port = next(free, None)
+        if port is None:
+            raise NoPort(first=node.first_port, last=node.last_port)
+        export = Export(vdisk_guid=vdisk.guid, node_guid=node.guid, address=node.address, port=port)
+        session.add(export)
+        await session.flush()
+    return export
+
+
+async def ensure_daemon(context: Context, vdisk_guid: str) -> StorageDaemon:
+    """:returns: the vDisk's daemon, started with the exports of all its grants if there is none.
+
+    The new epoch is committed before the process is started, and the process carries it: whatever is found later with
+    another epoch is of another time.
+
+    :raises UnknownVDisk: it has been deleted.
+    :raises ExportsError: the daemon does not start.
+    """
+    daemon = context.fleet.get(vdisk_guid)
+    if daemon is not None:
+        return daemon
+    vdisk, export = await _next_epoch(context, vdisk_guid)
+    grants = await _served_grants(context, vdisk_guid)
+    async with AsyncExitStack() as stack:
+        opening = context.backend.opening
+        head = await stack.enter_async_context(opening(str(vdisk.backend_ref), read_only=vdisk.is_vtemplate))
+        specs = [head]
+        for _, ref in grants:
+            if ref is not None:
+                specs.append(await stack.enter_async_context(opening(ref, read_only=True)))
+        nodes = {str(node["node-name"]): node for spec in reversed(specs) for node in spec.blockdevs}
+        ordered = {str(node["node-name"]): None for spec in specs for node in spec.blockdevs}
+        daemon = await context.fleet.launch(
+            vdisk_guid,
+            epoch=vdisk.owner_epoch,
+            blockdevs=[nodes[name] for name in ordered],
+            top=head.top,
+            limits=Limits(**vdisk.qos),
+            endpoint=(export.address, export.port) if export is not None else None,
+            exports=[_nbd_export(context, grant, ref) for grant, ref in grants],
+        )
+    if export is not None:
+        await record_identity(context, vdisk_guid, daemon.identity)
+    return daemon
+
+
+async def _next_epoch(context: Context, vdisk_guid: str) -> tuple[VDisk, Export | None]:
+    async with context.db.write() as session:
+        vdisk = await session.get(VDisk, vdisk_guid)
+        export = await session.get(Export, vdisk_guid)
+        if vdisk is None or vdisk.backend_ref is None:
+            raise UnknownVDisk(guid=vdisk_guid)
+        vdisk.owner_epoch += 1
+        if export is not None:
+            export.epoch, export.pid = vdisk.owner_epoch, None
+    return vdisk, export
+
+
+async def record_identity(context: Context, vdisk_guid: str, identity: Identity) -> None:
+    """Keep which process serves a vDisk."""
+    async with context.db.write() as session:
+        await session.execute(
+            update(Export)
+            .where(Export.vdisk_guid == vdisk_guid)
+            .values(pid=identity.pid, start_time=identity.start_time, boot_id=identity.boot_id)
+        )
+
+
+async def _served_grants(context: Context, vdisk_guid: str) -> list[tuple[Grant, str | None]]:
+    """:returns: grants that are to be served, each with the reference of its snapshot if it is for one."""
+    async with context.db.read() as session:
+        rows = await session.execute(
+            select(Grant, Snapshot.backend_ref)
+            .outerjoin(Snapshot, Snapshot.guid == Grant.snapshot_guid)
+            .where(Grant.vdisk_guid == vdisk_guid, Grant.state.in_(SERVED))
+            .order_by(Grant.created_at)
+        )
+        return [(grant, ref) for grant, ref in rows]
+
+
+def _nbd_export(context: Context, grant: Grant, ref: str | None) -> NbdExport:
+    node = TOP if ref is None else context.backend.node_of(ref)
+    return NbdExport(grant.export_name, writable=grant.mode == GrantMode.READ_WRITE, node=node)
+
+
+async def open_exports(context: Context, vdisk_guid: str) -> None:
+    """Let every client with a grant in, and nobody else; repeating it is harmless.
+
+    For a snapshot's grant the layers that the daemon does not have open yet are opened first.
+    """
+    daemon = await ensure_daemon(context, vdisk_guid)
+    grants = await _served_grants(context, vdisk_guid)
+    for name in set(await daemon.exports()) - {grant.export_name for grant, _ in grants}:
+        await daemon.drop_export(name, DROP_TIMEOUT_SECONDS)
+    for grant, ref in grants:
+        if ref is not None:
+            await _open_snapshot(context, daemon, ref)
+        export = _nbd_export(context, grant, ref)
+        await daemon.add_export(export.name, writable=export.writable, node=export.node)
+
+
+async def _open_snapshot(context: Context, daemon: StorageDaemon, ref: str) -> None:
+    async with context.backend.opening(ref, read_only=True) as spec:
+        for blockdev in spec.blockdevs:
+            if not await daemon.node_exists(str(blockdev["node-name"])):
+                await daemon.execute("blockdev-add", blockdev)
+
+
+async def close_head_exports(context: Context, vdisk_guid: str) -> None:
+    """Drop every client of the vDisk itself, not those of its snapshots. Their grants stay; they may reconnect once
+    :func:`open_exports` has run."""
+    daemon = context.fleet.get(vdisk_guid)
+    if daemon is None:
+        return
+    async with context.db.read() as session:
+        grants = await grants_of(session, vdisk_guid)
+    for grant in grants:
+        if grant.snapshot_guid is None:
+            await drop(context, vdisk_guid, grant.export_name)
+
+
+async def drop(context: Context, vdisk_guid: str, export_name: str) -> None:
+    """Drop a client for good: when this returns it can not write any more, if need be because the daemon was killed."""
+    daemon = context.fleet.get(vdisk_guid)
+    if daemon is None:
+        return
+    try:
+        await daemon.drop_export(export_name, DROP_TIMEOUT_SECONDS)
+    except DropNotFenced:
+        log.warning("vDisk %s: the export of a revoked grant does not end, its daemon is killed", vdisk_guid)
+        await context.fleet.stop_daemon(vdisk_guid, kill=True)
+
+
+async def close_if_unused(context: Context, vdisk_guid: str, without: str | None = None) -> None:
+    """Stop the daemon and free the port when no grant is left (``without`` does not count); else make sure it runs."""
+    async with context.db.read() as session:
+        left = [g for g in await grants_of(session, vdisk_guid) if g.guid != without and g.state in SERVED]
+    if left:
+        if context.fleet.get(vdisk_guid) is None:
+            await open_exports(context, vdisk_guid)
+        return
+    await context.fleet.stop(vdisk_guid)
+    async with context.db.write() as session:
+        await session.execute(delete(Export).where(Export.vdisk_guid == vdisk_guid))

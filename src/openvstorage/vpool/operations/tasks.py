@@ -1,0 +1,147 @@
+"""Tasks: what clients asked for, as rows, so that none is lost and each can be asked for its result for a day.
+
+One task at a time per vDisk (the operations' locks see to that), many over all vDisks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import delete, select, update
+
+from openvstorage.vpool.model.base import new_guid
+from openvstorage.vpool.model.task import OperationRow, Task, TaskStatus
+from openvstorage.vpool.operations.context import Context
+from openvstorage.vpool.operations.errors import IdempotencyConflict, OperationError
+from openvstorage.vpool.operations.journal import Journal
+from openvstorage.vpool.operations.operation import Operation
+
+log = logging.getLogger(__name__)
+
+KEEP_SECONDS = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """A client's name for a request, so that a repeat of it is recognised.
+
+    :ivar request_digest: SHA-256 (hex) over what was asked for; another one under the same key is a conflict.
+    """
+
+    username: str
+    key: str
+    request_digest: str
+
+
+class Tasks:
+    """Takes tasks in and sees them through.
+
+    :param kinds: operation classes by task kind.
+    """
+
+    def __init__(self, context: Context, journal: Journal, kinds: Mapping[str, type[Operation]]) -> None:
+        self._context = context
+        self._journal = journal
+        self._kinds = kinds
+        self._running: dict[str, asyncio.Task[None]] = {}
+
+    async def submit(
+        self, kind: str, args: dict[str, Any], *, vdisk_guid: str | None, idempotency: Idempotency | None
+    ) -> str:
+        """Keep a task and start it. :returns: its guid, or the earlier task's for a repeated request.
+
+        :raises IdempotencyConflict: the key stands for another request.
+        """
+        if vdisk_guid is not None:
+            args = {"vdisk_guid": vdisk_guid, **args}
+        task = Task(
+            guid=new_guid(),
+            kind=kind,
+            args=args,
+            vdisk_guid=vdisk_guid,
+            node_guid=self._context.node.guid,
+            created_at=time.time(),
+        )
+        async with self._context.db.write() as session:
+            if idempotency is not None:
+                earlier = await session.scalar(
+                    select(Task).where(Task.username == idempotency.username, Task.idempotency_key == idempotency.key)
+                )
+                if earlier is not None:
+                    if earlier.request_digest != idempotency.request_digest:
+                        raise IdempotencyConflict()
+                    return earlier.guid
+                task.username, task.idempotency_key = idempotency.username, idempotency.key
+                task.request_digest = idempotency.request_digest
+            session.add(task)
+        await self._context.boundary("task", "submitted")
+        self._start(task.guid, kind, args)
+        return task.guid
+
+    async def wait(self, guid: str, seconds: float) -> Task | None:
+        """:returns: the task once it is ready, or as it is after ``seconds``; None if there is no such task."""
+        running = self._running.get(guid)
+        if running is not None and seconds > 0:
+            await asyncio.wait({running}, timeout=seconds)
+        async with self._context.db.read() as session:
+            return await session.get(Task, guid)
+
+    async def resume(self) -> None:
+        """Start what was taken in but not begun before the service was stopped.
+
+        A task that was begun has an operation, which recovery has finished; one without an operation that still says
+        it is under way was a member of something larger that ended, and is told so.
+        """
+        async with self._context.db.read() as session:
+            rows = list(
+                await session.scalars(
+                    select(Task)
+                    .where(Task.status.in_([TaskStatus.PENDING, TaskStatus.STARTED]))
+                    .order_by(Task.created_at)
+                )
+            )
+            in_journal = set(await session.scalars(select(OperationRow.task_guid)))
+        for task in rows:
+            if task.status == TaskStatus.PENDING:
+                self._start(task.guid, task.kind, dict(task.args))
+            elif task.guid not in in_journal:
+                await self._fail(task.guid, "the service was stopped while the task was under way")
+
+    async def purge(self) -> None:
+        """Forget results older than a day."""
+        async with self._context.db.write() as session:
+            await session.execute(
+                delete(Task).where(Task.finished_at.is_not(None), Task.finished_at < time.time() - KEEP_SECONDS)
+            )
+
+    async def close(self) -> None:
+        """Let running tasks come to an end; called when no new ones arrive any more."""
+        while self._running:
+            await asyncio.wait(set(self._running.values()))
+
+    def _start(self, guid: str, kind: str, args: dict[str, Any]) -> None:
+        operation = self._kinds[kind](self._context, dict(args))
+        running = asyncio.create_task(self._run(guid, operation), name=f"task-{guid}")
+        self._running[guid] = running
+        running.add_done_callback(lambda _: self._running.pop(guid, None))
+
+    async def _run(self, guid: str, operation: Operation) -> None:
+        try:
+            await self._journal.run(operation, guid)
+        except OperationError as error:
+            log.info("task %s (%s) refused: %s", guid, operation.type, error)
+        except Exception:
+            log.exception("task %s (%s) failed", guid, operation.type)
+
+    async def _fail(self, guid: str, text: str) -> None:
+        async with self._context.db.write() as session:
+            await session.execute(
+                update(Task)
+                .where(Task.guid == guid)
+                .values(status=TaskStatus.FAILURE, result=text, finished_at=time.time())
+            )
