@@ -244,14 +244,13 @@ class Cloud:
     def _await_backend(self) -> str:
         storage = self.connect().block_storage
 
-        def up() -> bool:
-            states = {service.host.partition("@")[2]: service for service in storage.services(binary="cinder-volume")}
-            service = states.get(self.vpool.pool)
-            return service is not None and service.state == "up"
+        def offered() -> bool:
+            # The scheduler must have heard of it too: a volume asked for before that goes to "error".
+            return any(self.vpool.pool in pool.name for pool in storage.backend_pools())
 
-        self.supervisor.wait_ready(Cinder.volume, up)
+        self.supervisor.wait_ready(Cinder.volume, offered)
         make_volume_type(self.connect(), self.vpool.pool)
-        return "up"
+        return "offered by the scheduler"
 
     def _once(self, name: str, about: str, action: Callable[[], object]) -> str:
         """Run an action unless it has succeeded before with the same OpenStack and the same ``about``."""

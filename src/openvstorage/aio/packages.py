@@ -10,15 +10,16 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from openvstorage.aio.command import network_environment, run
-from openvstorage.aio.errors import MachineUnfit
+from openvstorage.aio.errors import CommandFailed, MachineUnfit
 from openvstorage.aio.supervisor import Identity
 
-__all__ = ["PACKAGES", "install", "missing", "services_of"]
+__all__ = ["PACKAGES", "dependency", "install", "missing", "services_of", "unpack"]
 
 PACKAGES = (
     "busybox-static",
@@ -131,3 +132,38 @@ def install(names: Sequence[str], log: Path) -> None:
             run(what, [*apt, "install", "--no-install-recommends", *wanted], log, environment=environment)
         _disable_new_services(before, log)
     _PENDING.unlink()
+
+
+def unpack(name: str, directory: Path, log: Path) -> None:
+    """Download a package and unpack its files below a directory; nothing is installed. Blocks. Raises CommandFailed."""
+    directory.mkdir(parents=True, exist_ok=True)
+    environment = network_environment()
+    download = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", name]
+    try:
+        run(f"the download of {name}", download, log, environment=environment, cwd=directory)
+    except CommandFailed:
+        # A machine that has never run it has no package lists; one that has not for long asks for files that are gone.
+        run("the update of Debian's package lists", ["apt-get", "-q", "update"], log, environment=environment)
+        run(f"the download of {name}", download, log, environment=environment, cwd=directory)
+    for archive in directory.glob("*.deb"):
+        run(f"the unpacking of {name}", ["dpkg-deb", "-x", archive, directory], log)
+        archive.unlink()
+
+
+def dependency(name: str, prefix: str, log: Path) -> str:
+    """Return the first package that ``name`` depends on and whose name starts so. Raises CommandFailed, LookupError."""
+    environment = network_environment()
+    listing = run(f"the look-up of {name}", ["apt-cache", "depends", name], log, environment=environment)
+    for line in listing.splitlines():
+        kind, _, package = line.strip().partition(": ")
+        if kind == "Depends" and package.startswith(prefix):
+            return package
+    raise LookupError(f"{name} depends on nothing that starts with {prefix}")
+
+
+if __name__ == "__main__":
+    # For scripts that need packages before anything else is there: the names are the arguments.
+    try:
+        install(sys.argv[1:], Path("/dev/stderr"))
+    except CommandFailed as failure:
+        sys.exit(str(failure))

@@ -1,0 +1,61 @@
+# Everything that is done with this repository, by name. `make help` lists it.
+# Prerequisites: Debian 12 or newer, git make python3 python3-venv ca-certificates. What else is needed is fetched.
+
+.DEFAULT_GOAL := help
+UV := .tools/bin/uv
+BIN := .venv/bin
+STATE ?= var/aio
+PYTEST_OPTIONS ?=
+
+.PHONY: help install packages demo tour down test e2e lint format bench docs
+
+help: ## list the targets
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+# The tool that makes environments from the lock file; it comes from PyPI like everything else.
+$(UV): Makefile
+	python3 -m venv .tools
+	.tools/bin/pip install --quiet --disable-pip-version-check uv==0.13.9
+	@touch $@
+
+# A sentinel: the environment is made again when what it is made from changed.
+.venv/.made: $(UV) pyproject.toml uv.lock
+	UV_PROJECT_ENVIRONMENT=.venv $(UV) sync --frozen --all-extras --quiet
+	@touch $@
+
+install: .venv/.made ## make .venv with the command `openvstorage`
+
+packages: ## install the Debian packages that tests need, starting no service
+	sh tests/support/debian-packages.sh
+
+demo: install ## bring up a real OpenStack with a vPool on this machine, and show that it works
+	$(BIN)/openvstorage aio up --state $(STATE)
+	$(BIN)/openvstorage aio tour --state $(STATE) --report var/demo.json
+
+tour: install ## show again that the cloud of `make demo` works
+	$(BIN)/openvstorage aio tour --state $(STATE) --report var/demo.json
+
+down: install ## stop the cloud of `make demo`; it keeps its volumes
+	$(BIN)/openvstorage aio down --state $(STATE)
+
+test: install packages ## unit and functional tests (at most 10 minutes)
+	$(BIN)/pytest tests/unit tests/functional $(PYTEST_OPTIONS)
+
+e2e: install packages ## tests on a real OpenStack of their own (at most 15 minutes)
+	$(BIN)/pytest tests/e2e $(PYTEST_OPTIONS)
+
+lint: install ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install ## put the style right
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install packages ## measure; results as ratios in var/bench
+	$(BIN)/python -m tests.bench
+
+docs: install ## write the REST reference of the service to var/docs
+	mkdir -p var/docs
+	$(BIN)/openvstorage openapi > var/docs/openapi.json
