@@ -1,0 +1,165 @@
+"""The command line of a storage daemon, and what can be read back from a living one's.
+
+Everything the daemon serves is on its command line, so that it accepts its first client only when all exports are
+there, and so that an adopted daemon tells how its block nodes were opened. Others on the machine can read a command
+line: it holds file names and export names, never a key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from openvstorage.vpool.exports.limits import Limits
+
+__all__ = ["TOP", "Export", "RunFiles", "arguments", "blockdevs_of", "export_options", "group_id", "top_options"]
+
+#: Node name of the throttle filter that all exports of a vDisk stand on.
+TOP = "top"
+
+#: What fits in ``sun_path`` together with its end.
+_SOCKET_PATH_LIMIT = 107
+_EXPORT_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """An NBD export.
+
+    :ivar name: what clients ask for: 1 to 200 of ``A-Z a-z 0-9 . _ -``.
+    :ivar writable: whether clients may write.
+    :ivar node: the block node it serves.
+    :raise ValueError: the name has other characters.
+    """
+
+    name: str
+    writable: bool
+    node: str = TOP
+
+    def __post_init__(self) -> None:
+        if not _EXPORT_NAME.fullmatch(self.name):
+            raise ValueError(f"not an export name: {self.name!r}")
+
+    @property
+    def id(self) -> str:
+        """QEMU's id of the export. It says the mode, which QEMU does not tell again."""
+        return f"{'rw' if self.writable else 'ro'}-{self.name}"
+
+    @classmethod
+    def from_qmp(cls, info: Mapping[str, Any]) -> Export | None:
+        """The export of an entry of ``query-block-exports``, None for one that is not ours."""
+        mode, _, name = info["id"].partition("-")
+        if mode not in ("rw", "ro") or not _EXPORT_NAME.fullmatch(name):
+            return None
+        return cls(name, mode == "rw", info["node-name"])
+
+
+@dataclass(frozen=True, slots=True)
+class RunFiles:
+    """The files of one daemon in the run directory.
+
+    :ivar monitor: the QMP socket.
+    :ivar pid_file: holds the pid; the daemon keeps it locked while it lives.
+    """
+
+    monitor: Path
+    pid_file: Path
+
+    @classmethod
+    def of(cls, run_dir: Path, vdisk: str, epoch: int) -> RunFiles:
+        """The files of a vDisk's daemon of one epoch.
+
+        :raise ValueError: the directory's name is too long for a socket in it.
+        """
+        name = hashlib.blake2s(f"{vdisk}/{epoch}".encode(), digest_size=8).hexdigest()
+        monitor = run_dir / f"{name}.qmp"
+        if len(bytes(monitor)) > _SOCKET_PATH_LIMIT:
+            raise ValueError(f"{run_dir} is too long for a socket in it, choose a shorter run directory")
+        return cls(monitor, run_dir / f"{name}.pid")
+
+    def remove(self) -> None:
+        """Remove what an ended daemon left."""
+        for path in (self.monitor, self.pid_file):
+            path.unlink(missing_ok=True)
+
+
+def group_id(vdisk: str, epoch: int) -> str:
+    """Id of the throttle group, by which a daemon tells which vDisk and epoch it serves."""
+    return f"tg-{vdisk}-{epoch}"
+
+
+def top_options(group: str, below: str, *, read_only: bool) -> dict[str, Any]:
+    """Options of the throttle filter. Without its own ``discard`` it would swallow all discards."""
+    return {
+        "driver": "throttle",
+        "node-name": TOP,
+        "throttle-group": group,
+        "file": below,
+        "discard": "unmap",
+        "read-only": read_only,
+    }
+
+
+def export_options(export: Export) -> dict[str, Any]:
+    """Arguments of ``block-export-add``. No iothread: QEMU 7.2 dies of one at the first disconnect."""
+    return {
+        "type": "nbd",
+        "id": export.id,
+        "node-name": export.node,
+        "name": export.name,
+        "writable": export.writable,
+    }
+
+
+def server_options(fd: int) -> dict[str, Any]:
+    """The NBD server on a listening socket; ``tls-creds`` and ``tls-authz`` belong here. 0 connections: no limit."""
+    return {"addr": {"type": "fd", "str": str(fd)}, "max-connections": 0}
+
+
+def arguments(
+    files: RunFiles,
+    *,
+    group: str,
+    limits: Limits,
+    blockdevs: Sequence[Mapping[str, Any]],
+    top: Mapping[str, Any],
+    listener_fd: int | None,
+    exports: Sequence[Export],
+) -> list[str]:
+    """The daemon's arguments; it carries them out in this order.
+
+    :param blockdevs: ``blockdev-add`` arguments, base first, without the filter ``top``.
+    :param listener_fd: an inherited listening socket, None for a daemon without an NBD server.
+    """
+    result = ["--chardev", f"socket,id=monitor,path={_escaped(files.monitor)},server=on,wait=off"]
+    result += ["--monitor", "chardev=monitor,mode=control", "--pidfile", str(files.pid_file)]
+    result += ["--object", json.dumps({"qom-type": "throttle-group", "id": group, "limits": limits.as_qmp()})]
+    for options in (*blockdevs, top):
+        result += ["--blockdev", json.dumps(dict(options))]
+    if listener_fd is not None:
+        result += ["--nbd-server", json.dumps(server_options(listener_fd))]
+    for export in exports:
+        result += ["--export", json.dumps(export_options(export))]
+    return result
+
+
+def blockdevs_of(pid: int) -> list[dict[str, Any]]:
+    """The ``--blockdev`` options of a living daemon's command line, the filter ``top`` among them.
+
+    :raise ProcessLookupError: it has ended.
+    """
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except (FileNotFoundError, ProcessLookupError):
+        raise ProcessLookupError(pid) from None
+    return [json.loads(value) for option, value in itertools.pairwise(words) if option == "--blockdev"]
+
+
+def _escaped(path: Path) -> str:
+    return str(path).replace(",", ",,")

@@ -1,0 +1,574 @@
+"""One storage daemon: started or adopted, asked through QMP, stopped or killed, watched until it ends.
+
+A daemon outlives the service that started it. It belongs to one vDisk and one epoch; its throttle group's id says
+which. All methods are coroutines of one event loop and may run side by side, but the caller keeps changes of one
+vDisk's graph apart (its lock on the vDisk).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import re
+import resource
+import socket
+import struct
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from openvstorage.vpool.exports import command, graph, hold, jobs, listener
+from openvstorage.vpool.exports.command import TOP, Export, RunFiles
+from openvstorage.vpool.exports.errors import (
+    DaemonGone,
+    ExportConflict,
+    ImageLocked,
+    LaunchFailed,
+    ListenerUnavailable,
+    NotFenced,
+    NotOurs,
+    QmpError,
+    QmpInterrupted,
+    UnknownNode,
+)
+from openvstorage.vpool.exports.identity import Identity, Process
+from openvstorage.vpool.exports.limits import Limits
+from openvstorage.vpool.exports.monitor import Monitor, MonitorLost
+
+if TYPE_CHECKING:
+    from openvstorage.vpool.exports.qemu import QemuBuild
+
+__all__ = ["StorageDaemon"]
+
+_START_TIMEOUT = 30.0
+_ADOPT_TIMEOUT = 5.0
+_RECONNECT_TIMEOUT = 5.0
+#: Between two looks whether the new process has made its monitor socket.
+_START_POLL = 0.005
+_LOCK_RETRY = 0.1
+_LOCKED = re.compile(r'Failed to get (shared )?"[^"]+" lock')
+_FLOCK = struct.Struct("hhqqi")
+
+
+class StorageDaemon:
+    """A living storage daemon. Made by :meth:`launch` or :meth:`adopt`.
+
+    :ivar identity: its process.
+    :ivar vdisk: guid of the vDisk it serves.
+    :ivar epoch: the epoch it was started in.
+    """
+
+    def __init__(self, files: RunFiles, *, vdisk: str, epoch: int, identity: Identity, child: bool) -> None:
+        self.identity = identity
+        self.vdisk = vdisk
+        self.epoch = epoch
+        self._files = files
+        self._group = command.group_id(vdisk, epoch)
+        self._nodes: dict[str, dict[str, Any]] = {}
+        self._ended = asyncio.Event()
+        self._ending: asyncio.Task[None] | None = None
+        self._process = Process(identity, child=child, on_exit=self._process_ended)
+        self._monitor = Monitor(files.monitor, identity.pid, f"{vdisk}/{epoch}")
+
+    # -- starting and finding ------------------------------------------------------------------------------------
+
+    @classmethod
+    async def launch(
+        cls,
+        build: QemuBuild,
+        run_dir: Path,
+        log_file: Path,
+        *,
+        vdisk: str,
+        epoch: int,
+        listener: socket.socket | None,
+        blockdevs: Sequence[Mapping[str, Any]],
+        top: str,
+        limits: Limits,
+        exports: Sequence[Export] = (),
+        lock_patience: float = 5.0,
+    ) -> Self:
+        """Start a daemon and wait until it serves.
+
+        It runs in a session of its own and lives on when this process ends.
+
+        :param build: whose programs.
+        :param run_dir: an existing directory with a short name, for the monitor socket and the pid file.
+        :param log_file: its output is appended here; made with mode 0600.
+        :param epoch: with ``vdisk`` names the daemon: no two of the same may live at once.
+        :param listener: the NBD server's listening socket (see :func:`listener.listen`), which stays the caller's
+            too; None for a daemon without a server.
+        :param blockdevs: ``blockdev-add`` arguments, base first; each names its node, format and ``discard``.
+        :param top: the node that the filter ``top`` is put on; it is read-only if that one is.
+        :param exports: there before the first client is accepted, also one that waited in the listener's backlog.
+        :param lock_patience: seconds to try again while a file is locked: the lock of a killed daemon stays for some
+            milliseconds.
+        :raise ImageLocked: a file is still open for writing in another process.
+        :raise LaunchFailed: anything else; then no process and no file is left behind.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + lock_patience
+        while True:
+            try:
+                return await cls._launch_once(
+                    build,
+                    _free_run_files(run_dir, vdisk, epoch),
+                    log_file,
+                    vdisk=vdisk,
+                    epoch=epoch,
+                    listener=listener,
+                    blockdevs=blockdevs,
+                    top=top,
+                    limits=limits,
+                    exports=exports,
+                )
+            except ImageLocked:
+                if loop.time() >= deadline:
+                    raise
+                await asyncio.sleep(_LOCK_RETRY)
+
+    @classmethod
+    async def _launch_once(
+        cls,
+        build: QemuBuild,
+        files: RunFiles,
+        log_file: Path,
+        *,
+        vdisk: str,
+        epoch: int,
+        listener: socket.socket | None,
+        blockdevs: Sequence[Mapping[str, Any]],
+        top: str,
+        limits: Limits,
+        exports: Sequence[Export],
+    ) -> Self:
+        below = next((dict(options) for options in blockdevs if options.get("node-name") == top), None)
+        if below is None:
+            raise LaunchFailed(vdisk=vdisk, reason=f"no block node is named {top}")
+        group = command.group_id(vdisk, epoch)
+        top_node = command.top_options(group, top, read_only=bool(below.get("read-only", False)))
+        words = command.arguments(
+            files,
+            group=group,
+            limits=limits,
+            blockdevs=blockdevs,
+            top=top_node,
+            listener_fd=None if listener is None else listener.fileno(),
+            exports=exports,
+        )
+        fds = () if listener is None else (listener.fileno(),)
+        pid, said = _spawn([str(build.storage_daemon), *words], log_file, fds, vdisk)
+        daemon = cls(files, vdisk=vdisk, epoch=epoch, identity=Identity.of_child(pid), child=True)
+        try:
+            await daemon._wait_until_up(said)
+        except BaseException:
+            await asyncio.shield(daemon.kill())
+            raise
+        daemon._remember(*blockdevs, top_node)
+        return daemon
+
+    async def _wait_until_up(self, said: _Output) -> None:
+        """Wait for the greeting, which comes after the whole command line was carried out."""
+        deadline = asyncio.get_running_loop().time() + _START_TIMEOUT
+        while not self._ended.is_set():
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                raise LaunchFailed(vdisk=self.vdisk, reason=f"no answer in {_START_TIMEOUT:g} s")
+            try:
+                if self._files.monitor.exists():
+                    await self._monitor.open(left)
+                    return
+            except MonitorLost:
+                pass  # not listening yet, or ending: the next turn tells
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), _START_POLL)
+        reason = said.last_line()
+        failure = ImageLocked if _LOCKED.search(reason) else LaunchFailed
+        raise failure(vdisk=self.vdisk, reason=reason)
+
+    @classmethod
+    async def adopt(
+        cls,
+        build: QemuBuild,
+        run_dir: Path,
+        *,
+        vdisk: str,
+        epoch: int,
+        identity: Identity,
+        blockdevs: Sequence[Mapping[str, Any]] = (),
+    ) -> Self:
+        """Take over a living daemon that an earlier process started.
+
+        :param identity: as recorded at its launch.
+        :param blockdevs: options of nodes that were added after its launch, as far as they are to be flushed.
+        :raise DaemonGone: that process has ended (also when its pid is another's by now); nothing else was touched.
+        :raise NotOurs: the process lives but is not the daemon of this vDisk and epoch, or its monitor does not
+            answer within 5 s; it was not touched.
+        """
+        del build  # any build's daemon is asked alike
+        files = RunFiles.of(run_dir, vdisk, epoch)
+        if not identity.alive():
+            raise DaemonGone(vdisk=vdisk, pid=identity.pid)
+        try:
+            daemon = cls(files, vdisk=vdisk, epoch=epoch, identity=identity, child=False)
+        except ProcessLookupError:
+            raise DaemonGone(vdisk=vdisk, pid=identity.pid) from None
+        try:
+            await daemon._prove_ours()
+            daemon._remember(*command.blockdevs_of(identity.pid), *blockdevs)
+        except ProcessLookupError:
+            await daemon.detach()
+            raise DaemonGone(vdisk=vdisk, pid=identity.pid) from None
+        except BaseException:
+            await daemon.detach()
+            raise
+        return daemon
+
+    async def _prove_ours(self) -> None:
+        def refuse(reason: str) -> NotOurs:
+            return NotOurs(vdisk=self.vdisk, pid=self.identity.pid, reason=reason)
+
+        if not _locked_by(self._files.pid_file, self.identity.pid):
+            raise refuse("it does not hold the pid file")
+        try:
+            await self._monitor.open(_ADOPT_TIMEOUT)
+            objects = await self.execute("qom-list", path="/objects")
+        except (MonitorLost, PermissionError, QmpInterrupted) as error:
+            if self._ended.is_set():
+                raise DaemonGone(vdisk=self.vdisk, pid=self.identity.pid) from None
+            raise refuse(f"its monitor does not answer: {error}") from None
+        if self._group not in {item["name"] for item in objects}:
+            raise refuse(f"it has no throttle group {self._group}")
+
+    # -- asking --------------------------------------------------------------------------------------------------
+
+    async def execute(self, command: str, arguments: Mapping[str, Any] | None = None, /, **more: Any) -> Any:
+        """Run a QMP command and give what it returns.
+
+        :param arguments: its arguments; those without a ``-`` may be given as keywords instead.
+        :raise QmpError: the daemon refused it.
+        :raise DaemonGone: it has ended; the command may have been carried out before.
+        :raise QmpInterrupted: the session broke while the process lives; the next call opens it again.
+        """
+        merged = {**(arguments or {}), **more}
+        try:
+            await self._monitor.open(_RECONNECT_TIMEOUT)
+            result = await self._monitor.execute(command, merged)
+        except (MonitorLost, PermissionError):
+            # An ending process closes its socket some moments before it is gone.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), 2.0)
+            if self._ended.is_set():
+                raise DaemonGone(vdisk=self.vdisk, pid=self.identity.pid) from None
+            raise QmpInterrupted(vdisk=self.vdisk, command=command) from None
+        if command == "blockdev-add":
+            self._remember(merged)
+        elif command == "blockdev-reopen":
+            self._remember(*merged["options"])
+        elif command == "blockdev-del":
+            self._nodes.pop(merged["node-name"], None)
+        return result
+
+    async def graph_files(self) -> list[str]:
+        """The names of all image files the daemon has open, sorted."""
+        return graph.files(await self.execute("query-named-block-nodes", flat=True))
+
+    async def node_exists(self, name: str) -> bool:
+        """Whether there is a block node of that name."""
+        nodes = await self.execute("query-named-block-nodes", flat=True)
+        return any(node["node-name"] == name for node in nodes)
+
+    async def remove_node(self, name: str) -> bool:
+        """Close a block node. Gives False when something still uses it; it stays then.
+
+        :raise DaemonGone: the daemon has ended.
+        """
+        try:
+            await self.execute("blockdev-del", {"node-name": name})
+        except QmpError:
+            return False
+        return True
+
+    def remember(self, blockdevs: Sequence[Mapping[str, Any]]) -> None:
+        """Tell how nodes are opened that an earlier service added, so that :meth:`flush` can name their options."""
+        self._remember(*blockdevs)
+
+    def alive(self) -> bool:
+        """Whether the process lives, as far as the event loop has noticed."""
+        return not self._ended.is_set()
+
+    async def head(self) -> str:
+        """Name of the node directly below ``top``: the active layer."""
+        return await self._child(TOP, "file") or ""
+
+    async def read_only(self) -> bool:
+        """Whether the filter ``top`` is read-only: a daemon that serves a frozen layer."""
+        nodes = await self.execute("query-named-block-nodes", flat=True)
+        return any(node["ro"] for node in nodes if node["node-name"] == TOP)
+
+    async def _child(self, node: str, edge: str) -> str | None:
+        return graph.child(await self.execute("x-debug-query-block-graph"), node, edge)
+
+    async def clients(self) -> list[tuple[str, int]]:
+        """Address and port of each connected client of the NBD server; empty without one."""
+        try:
+            with self.take_listener() as socket_:
+                port = socket_.getsockname()[1]
+            return listener.established_peers(self.identity.pid, port)
+        except (ListenerUnavailable, OSError):
+            return []
+
+    def take_listener(self) -> socket.socket:
+        """A handle of one's own on the daemon's listening socket, to be kept over its end.
+
+        :raise ListenerUnavailable: it has none, or the kernel does not allow it.
+        """
+        return listener.take_listener(self.identity.pid, self._process.pidfd)
+
+    # -- exports -------------------------------------------------------------------------------------------------
+
+    async def exports(self) -> dict[str, Export]:
+        """The exports by name, those being deleted included."""
+        found = (Export.from_qmp(info) for info in await self.execute("query-block-exports"))
+        return {export.name: export for export in found if export}
+
+    async def add_export(self, name: str, *, writable: bool, node: str = TOP) -> None:
+        """Serve a node under a name. Idempotent.
+
+        :raise ValueError: not an export name (see :class:`command.Export`).
+        :raise ExportConflict: an export of that name is there in another mode, of another node, or being deleted.
+        :raise QmpError: no such node, or it cannot be opened in that mode.
+        """
+        export = Export(name, writable, node)
+        for info in await self.execute("query-block-exports"):
+            present = Export.from_qmp(info)
+            if present is None or present.name != name:
+                continue
+            if info["shutting-down"]:
+                raise ExportConflict(name=name, reason="it is being deleted")
+            if present != export:
+                raise ExportConflict(name=name, reason=f"it is there as {present.id} of node {present.node}")
+            return
+        await self.execute("block-export-add", command.export_options(export))
+
+    async def drop_export(self, name: str, timeout: float) -> None:
+        """Disconnect the clients of an export and wait until nothing of them can be written any more. Idempotent.
+
+        Requests that had been accepted are carried out first, whatever the QoS limits.
+
+        :param timeout: seconds.
+        :raise NotFenced: it was not gone in time. Kill the daemon to be sure.
+        """
+        deadline = asyncio.get_running_loop().time() + timeout
+        export = (await self.exports()).get(name)
+        if export is None:
+            return
+        with self._monitor.events("BLOCK_EXPORT_DELETED") as events:
+            # Refused only because it is being deleted already.
+            with contextlib.suppress(QmpError):
+                await self.execute("block-export-del", id=export.id, mode="hard")
+            drained = False
+            while name in await self.exports():
+                left = deadline - asyncio.get_running_loop().time()
+                if left <= 0:
+                    raise NotFenced(vdisk=self.vdisk, name=name, timeout=timeout)
+                async for event in events.within(min(left, 0.5)):
+                    if event["data"]["id"] == export.id:
+                        break
+                else:
+                    if not drained:
+                        drained = True
+                        await hold.drain(self)
+
+    async def resize(self, size: int) -> None:
+        """Make the vDisk larger.
+
+        :param size: bytes. The caller has dropped all exports: QEMU refuses to resize what is served.
+        :raise QmpError: an export is there, or the size is not possible.
+        """
+        await self.execute("block_resize", {"node-name": TOP, "size": size})
+
+    # -- QoS and holding -----------------------------------------------------------------------------------------
+
+    @property
+    def group(self) -> str:
+        """Id of the throttle group that carries the QoS limits."""
+        return self._group
+
+    async def set_limits(self, limits: Limits) -> None:
+        """Set the QoS limits of the running daemon; they count at once."""
+        await self.execute("qom-set", path=f"/objects/{self._group}", property="limits", value=limits.as_qmp())
+
+    async def hold(self) -> None:
+        """Let no request of any client through from now on, until :meth:`release`. See :mod:`hold`."""
+        await hold.hold(self)
+
+    async def release(self, limits: Limits) -> None:
+        """End a hold, if there is one, and set the QoS limits. Waiting requests go on at once."""
+        await hold.release(self, limits)
+
+    # -- contents ------------------------------------------------------------------------------------------------
+
+    async def flush(self) -> None:
+        """Put everything that was written, the image's own tables included, on the disk.
+
+        :raise UnknownNode: the active layer was added by an earlier service and not told to :meth:`adopt`.
+        """
+        head = await self.head()
+        known = self._nodes.get(head)
+        if known is None:
+            raise UnknownNode(vdisk=self.vdisk, node=head)
+        options = dict(known)
+        backing = await self._child(head, "backing")
+        if backing is not None or "backing" in options:
+            options["backing"] = backing
+        # Reopening flushes a node, and its tables, before anything else; nothing changes by it here.
+        await self.execute("blockdev-reopen", options=[options])
+
+    async def run_stream(
+        self, *, job: str, head: str, base: str | None, on_progress: jobs.Progress | None = None
+    ) -> None:
+        """Copy into a layer what it has from those below it, down to ``base``, which becomes its parent.
+
+        Not durable before :meth:`flush`. The nodes in between stay, for the caller to delete. When the task is
+        cancelled, the job is cancelled and waited for; the graph is then as before and usable.
+
+        :param job: a job id that is free.
+        :param head: node name of the layer written to.
+        :param base: node name of the layer that is left below, None to copy everything.
+        :param on_progress: called with bytes done and bytes in all, about twice a second.
+        :raise JobFailed: with QEMU's text.
+        :raise QmpError: it could not start.
+        """
+        await jobs.run_stream(self, job=job, head=head, base=base, on_progress=on_progress)
+
+    # -- ending --------------------------------------------------------------------------------------------------
+
+    def exited(self) -> asyncio.Event:
+        """Set when the process has ended and its files are removed, however it came to that."""
+        return self._ended
+
+    @property
+    def status(self) -> int | None:
+        """Exit status after the end (negative: killed by that signal); None before, and for an adopted daemon."""
+        return self._process.status
+
+    async def stop(self, timeout: float = 10) -> None:
+        """End the daemon, everything written to disk; kill it if it does not within ``timeout`` seconds. Idempotent."""
+        if not self._ended.is_set():
+            with contextlib.suppress(DaemonGone, QmpInterrupted, TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self.execute("quit")
+                    await self._ended.wait()
+        await self.kill()
+
+    async def kill(self) -> None:
+        """Kill the daemon and wait until it has ended. Idempotent. Flushed data is safe."""
+        self._process.kill()
+        await self._ended.wait()
+
+    def forbid_core_dump(self) -> None:
+        """No core file when the daemon dies; for one that is expected to."""
+        resource.prlimit(self.identity.pid, resource.RLIMIT_CORE, (0, 0))
+
+    async def detach(self) -> None:
+        """Let the daemon live on without us. The object is of no use afterwards."""
+        self._process.let_go()
+        await self._monitor.close()
+
+    def _process_ended(self) -> None:
+        self._ending = asyncio.create_task(self._clean_up())
+
+    async def _clean_up(self) -> None:
+        self._files.remove()
+        await self._monitor.close()
+        self._ended.set()
+
+    # -- small parts ---------------------------------------------------------------------------------------------
+
+    @property
+    def monitor(self) -> Monitor:
+        """The QMP session, for this room's own modules."""
+        return self._monitor
+
+    def _remember(self, *options: Mapping[str, Any]) -> None:
+        for node in options:
+            if "node-name" in node:
+                self._nodes[node["node-name"]] = dict(node)
+
+
+class _Output:
+    """What a process has written to a log file since it was started."""
+
+    def __init__(self, path: Path, start: int) -> None:
+        self._path = path
+        self._start = start
+
+    def last_line(self) -> str:
+        """The last line, without the program's name and the option it quotes."""
+        with self._path.open("rb") as file:
+            file.seek(self._start)
+            lines = file.read().decode(errors="replace").strip().splitlines()
+        if not lines:
+            return "it ended without a word"
+        line = re.sub(r"^\S*qemu-storage-daemon: ", "", lines[-1])
+        return re.sub(r"^--\S+ \{.*\}: ", "", line)
+
+
+def _spawn(words: list[str], log_file: Path, fds: Sequence[int], vdisk: str) -> tuple[int, _Output]:
+    """Start the process. Its environment is bare: ours may hold passwords, and errors shall be in English."""
+    log = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        said = _Output(log_file, os.fstat(log).st_size)
+        process = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            env={"PATH": os.defpath, "LC_ALL": "C"},
+            pass_fds=fds,
+            start_new_session=True,
+            umask=0o077,
+        )
+    except OSError as error:
+        raise LaunchFailed(vdisk=vdisk, reason=f"{words[0]}: {error.strerror}") from None
+    finally:
+        os.close(log)
+    # Its end is noticed and its status collected through the pidfd: this object must not wait for it, nor warn.
+    process.returncode = 0
+    return process.pid, said
+
+
+def _free_run_files(run_dir: Path, vdisk: str, epoch: int) -> RunFiles:
+    """The names for a new daemon's files, cleared of what a dead one left."""
+    try:
+        files = RunFiles.of(run_dir, vdisk, epoch)
+    except ValueError as error:
+        raise LaunchFailed(vdisk=vdisk, reason=str(error)) from None
+    holder = _lock_holder(files.pid_file)
+    if holder is not None:
+        raise LaunchFailed(vdisk=vdisk, reason=f"one of epoch {epoch} is running already")
+    files.remove()
+    return files
+
+
+def _lock_holder(pid_file: Path) -> int | None:
+    """Who holds the lock on a pid file: a pid, -1 if the kernel does not tell, None if nobody."""
+    try:
+        with pid_file.open("rb") as file:
+            asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(file, fcntl.F_GETLK, asked))
+    except FileNotFoundError:
+        return None
+    return None if kind == fcntl.F_UNLCK else pid
+
+
+def _locked_by(pid_file: Path, pid: int) -> bool:
+    """Whether a pid file says that pid and is locked by it, as far as the kernel names the holder."""
+    if _lock_holder(pid_file) not in (pid, -1):
+        return False
+    return pid_file.read_text(encoding="ascii").strip() == str(pid)

@@ -1,0 +1,83 @@
+"""Holding all requests of a vDisk for a moment, so that several vDisks can be snapshotted at one instant.
+
+QMP transactions do not span processes. Instead each member's requests are made to wait in its throttle filter: the
+filter is moved to a group with a low rate whose account is already overdrawn. The overdraft is made by a job of the
+daemon itself, on nodes of its own, before the filter is moved: no client's request can slip in between.
+
+A hold ends by itself: 1 MiB at 100 kB/s is paid off after about ten seconds, then requests pass at that rate, so a
+service that died while holding does not hang a guest. QEMU lets waiting requests through when it drains a node, as
+the switch to a new layer does; they land below the switch, and the ones after it wait again. Therefore: between the
+switch and the release, no command that changes the graph.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+from openvstorage.vpool.exports import jobs
+from openvstorage.vpool.exports.command import top_options
+from openvstorage.vpool.exports.limits import Limits
+
+if TYPE_CHECKING:
+    from openvstorage.vpool.exports.daemon import StorageDaemon
+
+__all__ = ["drain", "hold", "release"]
+
+_RATE = 100_000
+_OVERDRAFT = 1 << 20
+_PREFIX = "hold-"
+_SOURCE, _GATE, _SINK = "hold-source", "hold-gate", "hold-sink"
+
+
+async def hold(daemon: StorageDaemon) -> None:
+    """See :meth:`StorageDaemon.hold`. A second hold begins anew, with no gap."""
+    old = await _groups(daemon)
+    group = next(name for number in itertools.count(1) if (name := f"{_PREFIX}{number}") not in old)
+    await daemon.execute("object-add", {"qom-type": "throttle-group", "id": group, "limits": {"bps-total": _RATE}})
+    await _overdraw(daemon, group)
+    await _move(daemon, group)
+    for name in old:
+        await daemon.execute("object-del", id=name)
+
+
+async def release(daemon: StorageDaemon, limits: Limits) -> None:
+    """See :meth:`StorageDaemon.release`."""
+    await daemon.set_limits(limits)
+    held = await _groups(daemon)
+    if held:
+        await _move(daemon, daemon.group)
+    for name in held:
+        await daemon.execute("object-del", id=name)
+
+
+async def drain(daemon: StorageDaemon) -> None:
+    """Let everything through that waits in the filter now, whatever the limits."""
+    held = await _groups(daemon)
+    await _move(daemon, held[-1] if held else daemon.group)
+
+
+async def _overdraw(daemon: StorageDaemon, group: str) -> None:
+    """Read 1 MiB, in one request, through a filter of the group; the first request of a group always passes."""
+    for options in (
+        {"driver": "null-co", "node-name": _SOURCE, "size": _OVERDRAFT, "read-zeroes": True},
+        {"driver": "throttle", "node-name": _GATE, "throttle-group": group, "file": _SOURCE},
+        {"driver": "null-co", "node-name": _SINK, "size": _OVERDRAFT},
+    ):
+        await daemon.execute("blockdev-add", options)
+    job = {"job-id": "hold", "device": _GATE, "target": _SINK, "sync": "full", "auto-dismiss": False}
+    await jobs.run(daemon, "blockdev-backup", job, None)
+    for node in (_GATE, _SOURCE, _SINK):
+        await daemon.execute("blockdev-del", {"node-name": node})
+
+
+async def _groups(daemon: StorageDaemon) -> list[str]:
+    """Ids of the groups that holds have made."""
+    objects = await daemon.execute("qom-list", path="/objects")
+    return sorted(item["name"] for item in objects if item["name"].startswith(_PREFIX))
+
+
+async def _move(daemon: StorageDaemon, group: str) -> None:
+    """Put the filter into a group. This drains it, which restarts the requests that wait."""
+    options = top_options(group, await daemon.head(), read_only=await daemon.read_only())
+    await daemon.execute("blockdev-reopen", options=[options])
