@@ -100,7 +100,8 @@ class Call:
         return NO_ROUTE
 
     def _storagerouters(self, rest: list[str]) -> Any:
-        return NO_ROUTE if rest or self.method != "GET" else self._listed(self.cluster.routers, _plain_dynamic)
+        listed = self._listed(self.cluster.routers, _plain_dynamic, sort="name")
+        return NO_ROUTE if rest or self.method != "GET" else listed
 
     def _storagedrivers(self, rest: list[str]) -> Any:
         wanted = self.query.get("vpool_guid")
@@ -244,7 +245,7 @@ _VDISK_DYNAMICS = {
 }
 # Keys of the model that are not persistent properties: relations under their own name, and what is computed.
 _RELATIONS = {"vpool_guid": "vpool", "parent_vdisk_guid": "parent_vdisk", "storagerouter_guid": "storagerouter"}
-_COMPUTED = {"volume_potentials", "cluster_node_config"}
+_COMPUTED = {"volume_potentials", "cluster_node_config", "vpools_guids"}
 
 
 def _serialise(

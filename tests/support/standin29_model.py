@@ -55,6 +55,7 @@ class Cluster:
             "machine_id": f"machine{number}",
             "node_type": "MASTER",
             "status": "OK",
+            "vpools_guids": [self.vpool_guid],
         }
 
     def _driver(self, number: int, router: Object) -> Object:

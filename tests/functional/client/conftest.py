@@ -66,7 +66,9 @@ def connect(authority: Authority) -> Iterator[Callable[..., Client]]:
 
 
 def _kinds() -> list[str]:
-    return ["standin29", *(["service"] if importlib.util.find_spec("openvstorage.vpool.api") else [])]
+    """Our own service can take part where its code is installed and the folder above says how to start it."""
+    startable = importlib.util.find_spec("openvstorage.vpool") and (Path(__file__).parents[1] / "conftest.py").exists()
+    return ["standin29", "service"] if startable else ["standin29"]
 
 
 @pytest.fixture(params=_kinds())
