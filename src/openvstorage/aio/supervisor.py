@@ -219,9 +219,12 @@ class Supervisor:
         if record is not None and record.identity.alive():
             ran = True
             _signal(record.identity, record.stop_signal)
-            _wait_gone([record.identity], record.stop_seconds)
-            if not record.children_outlive:
-                self._end_marked(name)
+            for late in _wait_gone([record.identity], record.stop_seconds):
+                _signal(late, signal.SIGKILL)
+                _wait_gone([late], _KILL_SECONDS)
+        if record is not None and not record.children_outlive:
+            # Also when the program itself has died: its children may not have.
+            self._end_marked(name)
         self._record(name).unlink(missing_ok=True)
         return ran
 
