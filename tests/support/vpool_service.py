@@ -1,0 +1,87 @@
+"""A running vPool service in a process of its own, started by the command that users start it by."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class VpoolService:
+    """``openvstorage serve`` on a data directory of the test, on loopback. Use it by ``with``.
+
+    The command is taken from the development environment, whichever environment the test itself runs in.
+
+    :ivar status: what ``openvstorage status --json`` says.
+    """
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.status: dict[str, Any] = {}
+        self._command = str(ROOT / ".venv" / "bin" / "openvstorage")
+        self._port = _free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> VpoolService:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start the service and wait until it is healthy."""
+        log = self.data.with_suffix(".log").open("ab")
+        command = [self._command, "serve", "--data", str(self.data), "--listen", f"127.0.0.1:{self._port}"]
+        self._process = subprocess.Popen(command, stdout=log, stderr=log, env=_environment())
+        deadline = time.monotonic() + 60
+        while not self._healthy():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the vPool service did not start: {self.data.with_suffix('.log').read_text()}")
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """Stop the service, and with it the storage daemons that outlive it."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        self._process.wait(timeout=30)
+        for pid in _processes_of(self.data):
+            os.kill(pid, signal.SIGKILL)
+
+    def _healthy(self) -> bool:
+        command = [self._command, "status", "--data", str(self.data), "--json"]
+        result = subprocess.run(command, capture_output=True, text=True, env=_environment(), check=False)
+        if result.returncode == 0:
+            self.status = json.loads(result.stdout)
+        return bool(self.status.get("healthy"))
+
+
+def _processes_of(data: Path) -> list[int]:
+    """The storage daemons that work in a data directory, which is this test's alone."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            command = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
+        except OSError:
+            continue
+        if str(data).encode() in command and b"qemu-storage-daemon" in command:
+            found.append(int(entry.name))
+    return found
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
