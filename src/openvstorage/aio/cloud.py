@@ -192,13 +192,8 @@ class Cloud:
         return changed
 
     def _steps(self, missing: list[str]) -> list[Step]:
-        def install_packages() -> str:
-            packages.install(missing, self.paths.log / "packages.log")
-            return ", ".join(missing) + " installed"
-
-        found = Step("packages", "Debian packages", lambda: "found")
         return [
-            Step("packages", "Debian packages", install_packages) if missing else found,
+            Step("packages", "Debian packages", lambda: self._install_packages(missing)),
             Step("environment", "OpenStack's Python environment", self.environment.install),
             Step("mariadb", "MariaDB", lambda: self.mariadb.start(_DATABASES), ("packages",)),
             Step("rabbitmq", "RabbitMQ", self.rabbitmq.start, ("packages",)),
@@ -217,6 +212,12 @@ class Cloud:
             Step("catalog", "users and endpoints", self._fill_catalog, ("keystone",)),
             Step("backend", "Cinder's vPool backend", self._await_backend, ("catalog", "cinder")),
         ]
+
+    def _install_packages(self, missing: list[str]) -> str:
+        if not missing and not packages.interrupted():
+            return "found"
+        packages.install(missing, self.paths.log / "packages.log")
+        return f"{', '.join(missing) or 'an interrupted installation'} installed, no service started"
 
     def _prepare_keystone(self) -> str:
         self.keystone.configure()

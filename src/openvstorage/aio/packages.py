@@ -19,7 +19,7 @@ from openvstorage.aio.command import network_environment, run
 from openvstorage.aio.errors import CommandFailed, MachineUnfit
 from openvstorage.aio.supervisor import Identity
 
-__all__ = ["PACKAGES", "dependency", "install", "missing", "services_of", "unpack"]
+__all__ = ["PACKAGES", "dependency", "install", "interrupted", "missing", "services_of", "unpack"]
 
 PACKAGES = (
     "busybox-static",
@@ -54,6 +54,11 @@ def missing(names: Iterable[str] = PACKAGES) -> list[str]:
         return sorted(set(names) - _installed())
     except FileNotFoundError:
         raise MachineUnfit(["it has no dpkg: Debian 12 or newer is needed"]) from None
+
+
+def interrupted() -> bool:
+    """Whether an installation was killed before it had disabled the new services; :func:`install` completes it."""
+    return _PENDING.exists()
 
 
 def services_of(files: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -105,7 +110,9 @@ def _disable_new_services(before: set[str], log: Path) -> None:
         files = run(f"listing the files of {package}", ["dpkg-query", "-L", package], log).splitlines()
         units, scripts = services_of(files)
         if units:
-            run(f"disabling {units}", ["deb-systemd-helper", "disable", *units], log)
+            # Debian's helper knows and removes exactly the links it made; it serves package scripts only.
+            environment = {**network_environment(), "DPKG_MAINTSCRIPT_PACKAGE": package}
+            run(f"disabling {units}", ["deb-systemd-helper", "disable", *units], log, environment=environment)
         for script in scripts:
             run(f"disabling {script}", ["update-rc.d", script, "disable"], log)
 
@@ -117,13 +124,13 @@ def install(names: Sequence[str], log: Path) -> None:
     :param log: gets the output of apt.
     Raises CommandFailed when apt fails. An installation that was killed is completed first.
     """
-    interrupted = _PENDING.exists()
-    before = set(json.loads(_PENDING.read_text())) if interrupted else _installed()
+    resume = interrupted()
+    before = set(json.loads(_PENDING.read_text())) if resume else _installed()
     _PENDING.write_text(json.dumps(sorted(before)))
     apt = ["apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Options::=--force-confold"]
     environment = network_environment()
     with _no_service_starts():
-        if interrupted:
+        if resume:
             run("completing an interrupted installation", ["dpkg", "--configure", "-a"], log, environment=environment)
         wanted = missing(names)
         if wanted:
