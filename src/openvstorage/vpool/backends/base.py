@@ -162,6 +162,9 @@ class Backend(Protocol):
     async def sweep(self) -> int:
         """Remove trash. :returns: how many references were removed."""
 
+    async def set_unknown_aside(self) -> Sequence[str]:
+        """Put bytes that no row knows where they harm nobody; they are not removed. :returns: their new places."""
+
     async def switch(self, graph: BlockGraph, old: str, new: str) -> None:
         """Let a running daemon write to ``new`` (made over ``old``) from one request to the next."""
 

@@ -27,6 +27,8 @@ async def recover(context: Context, tasks: Tasks, housekeeping: Housekeeping) ->
     await adopt_daemons(context)
     await context.journal.recover()
     await drop_orphaned_clone_snapshots(context)
+    for place in await context.backend.set_unknown_aside():
+        log.warning("a file that the model does not know was set aside: %s", place)
     async with context.db.read() as session:
         exported = list(await session.scalars(select(Export.vdisk_guid)))
     for vdisk in exported:

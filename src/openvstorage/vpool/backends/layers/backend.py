@@ -23,7 +23,7 @@ from openvstorage.vpool.backends.base import (
 )
 from openvstorage.vpool.backends.layers import lines
 from openvstorage.vpool.backends.layers.depth import STRIDE, skip_target
-from openvstorage.vpool.backends.layers.files import LayerFiles
+from openvstorage.vpool.backends.layers.files import SUFFIX, LayerFiles
 from openvstorage.vpool.backends.layers.nodes import (
     CACHE_BUDGET,
     CACHE_FLOOR,
@@ -156,6 +156,13 @@ class LayersBackend:
                 async with self._db.write() as session:
                     await session.execute(delete(Layer).where(Layer.guid.in_(guids)))
                 removed += len(guids)
+
+    async def set_unknown_aside(self) -> Sequence[str]:
+        """Move files that no row knows to lost+found; nothing there is ever removed by us."""
+        present = {path.name.removesuffix(SUFFIX): path for path in self.files.present()}
+        async with self._db.read() as session:
+            known = await lines.known(session, list(present))
+        return [str(self.files.set_aside(path)) for guid, path in sorted(present.items()) if guid not in known]
 
     async def switch(self, graph: BlockGraph, old: str, new: str) -> None:
         """Put ``new`` over ``old`` in a running daemon; QEMU flushes ``old`` on the way. Does nothing when done."""

@@ -1,0 +1,93 @@
+"""What the ``openvstorage`` command can do; each subcommand says one sentence when it can not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from openvstorage import __version__
+from openvstorage.vpool.access.errors import AccessError
+from openvstorage.vpool.config import ConfigError, ServiceConfig
+from openvstorage.vpool.exports.errors import ExportsError
+from openvstorage.vpool.pool import PoolError
+from openvstorage.vpool.service import ServeOptions
+from openvstorage.vpool.service import serve as serve_pool
+from openvstorage.vpool.status import status as pool_status
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Open vStorage for OpenStack.")
+Data = Annotated[Path, typer.Option("--data", help="Directory of the vPool.", file_okay=False)]
+
+
+@app.command()
+def serve(
+    data: Data,
+    listen: Annotated[str | None, typer.Option(help="Address of the management API, HOST:PORT.")] = None,
+    edge_host: Annotated[str | None, typer.Option(help="Address on which vDisks are served.")] = None,
+    vpool: Annotated[str | None, typer.Option(help="Name of the vPool; fixed at the first start.")] = None,
+    token_calls: Annotated[int | None, typer.Option(min=0, help="Logins per address and minute; 0: no limit.")] = None,
+    strict_compat: Annotated[
+        bool | None, typer.Option("--strict-compat/--no-strict-compat", help="Refuse to delete what has children.")
+    ] = None,
+    database: Annotated[str | None, typer.Option(help="SQLAlchemy URL; default: SQLite in the directory.")] = None,
+    qemu_dir: Annotated[str | None, typer.Option(help="Where QEMU's programs are; default: the PATH.")] = None,
+    accept_database: Annotated[bool, typer.Option(help="Take a database that is older than the directory.")] = False,
+    debug: Annotated[bool, typer.Option(help="Log more.")] = False,
+) -> None:
+    """Serve a vPool in the foreground. What is given here is remembered for the next start."""
+    logging.basicConfig(
+        level=logging.DEBUG if debug else logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    for chatty in ("aiosqlite", "qemu.qmp", "asyncio"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    given: dict[str, Any] = {
+        "listen": listen,
+        "edge_host": edge_host,
+        "vpool": vpool,
+        "token_calls": token_calls,
+        "strict_compat": strict_compat,
+        "database": database,
+        "qemu_dir": qemu_dir,
+    }
+    try:
+        config = ServiceConfig.load(data).changed(given)
+        asyncio.run(serve_pool(ServeOptions(data, config, accept_database=accept_database)))
+    except (ConfigError, PoolError, ExportsError, AccessError) as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.filename or data}: {error.strerror}")
+
+
+@app.command()
+def status(data: Data, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Tell where the service is and whether it answers; exit status 1 if it does not."""
+    try:
+        state = pool_status(data)
+    except PoolError as error:
+        _fail(str(error))
+    if as_json:
+        typer.echo(json.dumps(state, indent=2))
+    else:
+        table = Table(show_header=False)
+        for key, value in state.items():
+            table.add_row(key, ", ".join(value) if isinstance(value, list) else str(value))
+        Console().print(table)
+    if not state["healthy"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def _fail(text: str) -> NoReturn:
+    typer.echo(f"openvstorage: {text}", err=True)
+    raise typer.Exit(1)

@@ -1,0 +1,59 @@
+"""Puts the rooms below the API together for one data directory."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from openvstorage.vpool.backends.layers.backend import LayersBackend
+from openvstorage.vpool.backends.layers.files import ImageOptions, LayerFiles
+from openvstorage.vpool.backends.layers.nodes import NodeOptions
+from openvstorage.vpool.backends.layers.space import MIB, Space
+from openvstorage.vpool.config import ServiceConfig
+from openvstorage.vpool.exports.qemu import QemuBuild
+from openvstorage.vpool.model.database import Database
+from openvstorage.vpool.operations import Operations
+from openvstorage.vpool.operations.context import Context, Node
+from openvstorage.vpool.operations.fleet import Fleet
+from openvstorage.vpool.pool import PoolDirectory
+from openvstorage.vpool.setup import Inventory
+
+Boundary = Callable[[str, str], Awaitable[None]]
+
+
+async def assemble(
+    config: ServiceConfig,
+    directory: PoolDirectory,
+    db: Database,
+    pool_guid: str,
+    inventory: Inventory,
+    *,
+    boundary: Boundary | None = None,
+) -> Operations:
+    """:returns: the operations of a pool, not started yet.
+
+    :param boundary: see :class:`openvstorage.vpool.operations.context.Context`; None for nothing.
+    :raises ExportsError: QEMU's programs are missing or unusable.
+    """
+    directory.layers.mkdir(mode=0o700, exist_ok=True)
+    build = await QemuBuild.probe(directory.layers, Path(config.qemu_dir) if config.qemu_dir else None)
+    layout = ImageOptions(128 * 1024, True) if build.extended_l2_safe else ImageOptions(64 * 1024, False)
+    backend = LayersBackend(
+        db,
+        LayerFiles(directory.layers, build.image_tool, layout),
+        Space(directory.root, config.ballast_mib * MIB, config.low_water_mib * MIB),
+        NodeOptions(build.aio, build.direct),
+        merge_subclusters=build.extended_l2_safe,
+    )
+    node = Node(
+        guid=inventory.storagerouter_guid,
+        vpool_guid=inventory.vpool_guid,
+        address=config.edge_host,
+        first_port=config.first_port,
+        last_port=config.last_port,
+        strict_compat=config.strict_compat,
+    )
+    context = Context(db, backend, Fleet(build, directory.run_dir(pool_guid), directory.logs), node)
+    if boundary is not None:
+        context.boundary = boundary
+    return Operations(context)

@@ -1,0 +1,157 @@
+"""The data directory of a pool: who uses it, whose it is, and whether the database that comes with it is its own.
+
+A marker file beside the layers holds the pool's guid and a generation that grows with every start; the database holds
+the same two. A database that is older than the marker is a copy from the past: it does not know what was written since,
+and would take newer files for rubbish.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from openvstorage.vpool.config import write_private
+from openvstorage.vpool.model.base import new_guid
+from openvstorage.vpool.model.cluster import Setting
+from openvstorage.vpool.model.database import Database
+
+MARKER = "pool.json"
+
+
+class PoolError(Exception):
+    """The directory can not be served; the text says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolDirectory:
+    """Paths in a data directory."""
+
+    root: Path
+
+    @property
+    def layers(self) -> Path:
+        """Where the image files are."""
+        return self.root / "layers"
+
+    @property
+    def logs(self) -> Path:
+        """Output of the storage daemons."""
+        return self.root / "log"
+
+    @property
+    def tls(self) -> Path:
+        """The certificate authority and the server's certificate."""
+        return self.root / "tls"
+
+    @property
+    def password_file(self) -> Path:
+        """The generated password of the administrator."""
+        return self.root / "admin-password"
+
+    @property
+    def state_file(self) -> Path:
+        """What ``openvstorage status`` reads; written at each start."""
+        return self.root / "service.json"
+
+    def database_url(self) -> str:
+        """:returns: SQLAlchemy URL of the embedded database."""
+        return f"sqlite+aiosqlite:///{self.root / 'model.sqlite3'}"
+
+    def run_dir(self, pool_guid: str) -> Path:
+        """:returns: a directory with a short path for sockets (Unix allows 107 bytes), of ours alone; made if missing.
+
+        :raises PoolError: somebody else owns it.
+        """
+        base = Path("/run") if os.access("/run", os.W_OK) else Path(tempfile.gettempdir())
+        parent = base / f"openvstorage-{os.getuid()}"
+        path = parent / pool_guid[:8]
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for directory in (parent, path):
+            if directory.is_symlink() or directory.stat().st_uid != os.getuid():
+                raise PoolError(f"{directory} belongs to another user: remove it, or ask them to")
+            directory.chmod(0o700)
+        return path
+
+
+class PoolLock:
+    """Keeps a second service off a data directory for as long as this process lives."""
+
+    def __init__(self, root: Path) -> None:
+        self._path = root / "lock"
+        self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._descriptor)
+            raise PoolError(
+                f"{self._path.parent} is served by another process already: "
+                f"'openvstorage status --data {self._path.parent}' tells which"
+            ) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._descriptor)
+
+
+async def claim(directory: PoolDirectory, db: Database, *, accept_database: bool) -> str:
+    """Make sure that directory and database belong together, and begin a new generation.
+
+    :param accept_database: take a database that is older than the directory, or one of another copy, all the same.
+    :returns: the pool's guid.
+    :raises PoolError: they do not belong together.
+    """
+    marker = _read_marker(directory)
+    async with db.read() as session:
+        row = await session.get(Setting, "pool")
+    known = dict(row.value) if row is not None else None
+    if marker is not None and not accept_database:
+        _compare(directory, marker, known)
+    if marker is None and known is not None and not accept_database:
+        raise PoolError(
+            f"the database knows a pool, but {directory.root / MARKER} is missing: is {directory.root} the right "
+            "directory, and is everything mounted? --accept-database takes it as it is"
+        )
+    guid = str((known or marker or {"guid": new_guid()})["guid"])
+    generation = max(int(side["generation"]) for side in (marker, known, {"generation": 0}) if side is not None) + 1
+    value = {"guid": guid, "generation": generation}
+    # the database first: if we die here, the marker is the older one, which is no reason to refuse anything
+    async with db.write() as session:
+        await session.merge(Setting(name="pool", value=value))
+    write_private(directory.root / MARKER, json.dumps(value) + "\n")
+    return guid
+
+
+def _compare(directory: PoolDirectory, marker: dict[str, object], known: dict[str, object] | None) -> None:
+    if known is None or known["guid"] != marker["guid"]:
+        raise PoolError(
+            f"{directory.root} holds the vDisks of another pool than the database knows: put the right database back; "
+            "--accept-database takes this one, and sets files that it does not know aside in lost+found"
+        )
+    if int(str(known["generation"])) < int(str(marker["generation"])):
+        raise PoolError(
+            f"the database is an older copy (generation {known['generation']}, the pool is at {marker['generation']}): "
+            "put the newest one back; --accept-database takes this one, and sets files that it does not know aside in "
+            "lost+found"
+        )
+
+
+def _read_marker(directory: PoolDirectory) -> dict[str, object] | None:
+    path = directory.root / MARKER
+    try:
+        value = json.loads(path.read_text())
+        return {"guid": str(value["guid"]), "generation": int(value["generation"])}
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise PoolError(f"{path} is damaged: restore it, or start with --accept-database after removing it") from error

@@ -1,0 +1,172 @@
+"""The service process: puts the rooms together, starts them in order, and ends them in the opposite one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import json
+import logging
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from openvstorage.vpool.access import authority
+from openvstorage.vpool.access.accounts import Accounts
+from openvstorage.vpool.access.limits import RateLimit
+from openvstorage.vpool.access.tokens import Tokens
+from openvstorage.vpool.api.app import create_app
+from openvstorage.vpool.api.context import ApiContext, ApiSettings
+from openvstorage.vpool.assembly import Boundary, assemble
+from openvstorage.vpool.config import ServiceConfig, write_private
+from openvstorage.vpool.exports.identity import Identity
+from openvstorage.vpool.model.database import Database
+from openvstorage.vpool.pool import PoolDirectory, PoolError, PoolLock, claim
+from openvstorage.vpool.setup import ADMINISTRATOR, Inventory, ensure_administrator, ensure_inventory
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """How to serve a data directory.
+
+    :ivar accept_database: take a database that does not fit the directory; see :func:`pool.claim`.
+    :ivar boundary: see :class:`operations.context.Context`; None for nothing.
+    """
+
+    data: Path
+    config: ServiceConfig
+    accept_database: bool = False
+    boundary: Boundary | None = None
+
+
+async def serve(options: ServeOptions) -> None:
+    """Serve until SIGTERM or SIGINT. Storage daemons live on afterwards.
+
+    :raises PoolError: the directory can not be served.
+    :raises ExportsError: QEMU's programs are missing or unusable.
+    """
+    config = options.config.checked()
+    os.umask(0o077)
+    options.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory = PoolDirectory(options.data.resolve())
+    directory.logs.mkdir(mode=0o700, exist_ok=True)
+    with PoolLock(directory.root), _listen(config) as listener:
+        db = Database(config.database or directory.database_url())
+        try:
+            await db.upgrade()
+            guid = await claim(directory, db, accept_database=options.accept_database)
+            await _serve_pool(options, directory, db, guid, listener)
+        finally:
+            await db.close()
+
+
+async def _serve_pool(
+    options: ServeOptions, directory: PoolDirectory, db: Database, guid: str, listener: socket.socket
+) -> None:
+    config = options.config
+    inventory = await ensure_inventory(db, config)
+    accounts = Accounts(db)
+    await ensure_administrator(accounts, directory.password_file)
+    config.save(directory.root)
+    tls = await asyncio.to_thread(authority.ensure, directory.tls, _names(config))
+    operations = await assemble(config, directory, db, guid, inventory, boundary=options.boundary)
+    await operations.start()
+    settings = ApiSettings(
+        cluster_id=guid,
+        strict_compat=config.strict_compat,
+        token_limit=RateLimit(calls=config.token_calls),
+    )
+    app = create_app(ApiContext(db, operations, accounts, Tokens(db), settings))
+    server = _Server(
+        uvicorn.Config(
+            app,
+            ssl_certfile=tls.certificate,
+            ssl_keyfile=tls.key,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=10,
+        )
+    )
+    write_private(directory.state_file, json.dumps(_state(directory, config, inventory, tls.ca_file), indent=2) + "\n")
+    with _ends_on_signal(server):
+        log.info("vPool %s is served at https://%s", config.vpool, config.listen)
+        await server.serve(sockets=[listener])
+    log.info("stopping; storage daemons live on")
+    await operations.stop()
+
+
+def _names(config: ServiceConfig) -> list[str]:
+    return sorted({*config.management_ips(), "127.0.0.1", "localhost", socket.gethostname()})
+
+
+def _state(directory: PoolDirectory, config: ServiceConfig, inventory: Inventory, ca_file: Path) -> dict[str, object]:
+    """What a client needs to find us, and how to tell that we live."""
+    addresses = config.management_ips()
+    _, port = config.endpoint()
+    identity = Identity.of(os.getpid())
+    shown = f"[{addresses[0]}]" if ":" in addresses[0] else addresses[0]
+    return {
+        "api_url": f"https://{shown}:{port}/api/",
+        "management_ips": addresses,
+        "port": port,
+        "ca_file": str(ca_file),
+        "username": ADMINISTRATOR,
+        "password_file": str(directory.password_file),
+        "vpool_guid": inventory.vpool_guid,
+        "vpool_name": config.vpool,
+        "pid": identity.pid,
+        "start_time": identity.start_time,
+        "boot_id": identity.boot_id,
+    }
+
+
+@contextlib.contextmanager
+def _listen(config: ServiceConfig) -> Iterator[socket.socket]:
+    """The API's socket, bound early so that a taken port is noticed before anything is touched."""
+    host, port = config.endpoint()
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            reason = {
+                errno.EADDRINUSE: "another process listens there",
+                errno.EADDRNOTAVAIL: "this machine has no such address",
+                errno.EACCES: "only root may use ports below 1024",
+            }.get(error.errno or 0, error.strerror)
+            raise PoolError(f"can not listen on {config.listen}: {reason}; choose with --listen HOST:PORT") from error
+        yield listener
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn without signal handling of its own, which would end the process before we have tidied up."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.contextmanager
+def _ends_on_signal(server: uvicorn.Server) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

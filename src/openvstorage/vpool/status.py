@@ -1,0 +1,44 @@
+"""What ``openvstorage status`` tells: where the service of a data directory is, and whether it answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from openvstorage.vpool.exports.identity import Identity
+from openvstorage.vpool.pool import PoolDirectory, PoolError
+
+TIMEOUT_SECONDS = 10.0
+PRIVATE = ("start_time", "boot_id")
+
+
+def status(data: Path) -> dict[str, Any]:
+    """Ask how the service of a data directory is. Blocks for up to ten seconds.
+
+    :returns: ``api_url``, ``management_ips``, ``port``, ``ca_file``, ``username``, ``password_file``, ``vpool_guid``,
+        ``vpool_name``, ``pid`` (null when it does not run) and ``healthy``.
+    :raises PoolError: it was never started there.
+    """
+    path = PoolDirectory(data.resolve()).state_file
+    try:
+        state: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise PoolError(f"no service was ever started in {data}: start one with 'openvstorage serve'") from error
+    except PermissionError as error:
+        raise PoolError(f"{path} can not be read: ask as the user who runs the service") from error
+    running = Identity(state["pid"], state["start_time"], state["boot_id"]).alive()
+    shown = {key: value for key, value in state.items() if key not in PRIVATE}
+    return shown | {"pid": state["pid"] if running else None, "healthy": running and _answers(state)}
+
+
+def _answers(state: dict[str, Any]) -> bool:
+    with requests.Session() as session:
+        session.trust_env = False  # a proxy for the outside world is none for this machine
+        try:
+            answer = session.get(state["api_url"], verify=state["ca_file"], timeout=TIMEOUT_SECONDS)
+        except requests.RequestException:
+            return False
+    return answer.status_code == requests.codes.ok
