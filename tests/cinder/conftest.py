@@ -23,6 +23,7 @@ from cinder import objects
 
 objects.register_all()
 
+import cinder.privsep  # noqa: E402
 import cinder.volume.manager  # noqa: E402
 from cinder.db import api as db  # noqa: E402
 from cinder.db import migration  # noqa: E402
@@ -43,6 +44,8 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     CONF.set_override("state_path", str(directory))
     CONF.set_override("image_conversion_dir", str(directory / "conversion"))
     (directory / "conversion").mkdir()
+    # Cinder's format inspection would start a privileged daemon through sudo.
+    cinder.privsep.sys_admin_pctxt.set_client_mode(False)
     migration.db_sync()
     yield
     CONF.reset()

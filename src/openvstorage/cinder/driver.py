@@ -222,7 +222,7 @@ class OpenvStorageEdgeVolumeDriver(driver.VolumeDriver):  # type: ignore[misc]
     # Statistics
 
     def _update_volume_stats(self) -> None:
-        """Refresh what ``get_volume_stats`` gives; blocks for one call to the cluster, never raises for its faults."""
+        """Refresh what ``get_volume_stats`` gives; never raises for faults of the cluster."""
         self._stats = stats.collect(self.pool, self.configuration, self.VERSION)
 
     def _discard(self, vdisk_guid: str) -> None:

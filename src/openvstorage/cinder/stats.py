@@ -17,7 +17,7 @@ LOG = logging.getLogger(__name__)
 
 
 def collect(pool: Pool, backend: Any, version: str) -> dict[str, Any]:
-    """Give the statistics of a backend; blocks for one call to the cluster and never raises for its faults.
+    """Give the statistics of a backend; blocks for two calls to the cluster and never raises for its faults.
 
     A vPool that does not answer is reported down and without room, so that nothing is scheduled to it.
 
@@ -45,6 +45,8 @@ def collect(pool: Pool, backend: Any, version: str) -> dict[str, Any]:
         "backend_state": "down",
     }
     try:
+        # Asked first because a cluster without capacity figures is not asked for them.
+        pool.client.vpools.get(pool.vpool_guid)
         capacity = pool.client.vpools.capacity(pool.vpool_guid)
         # Without grants nobody keeps the writers of a shared volume apart.
         stats.update(_figures(capacity), multiattach=pool.has_grants, backend_state="up")
