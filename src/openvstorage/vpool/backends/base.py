@@ -177,6 +177,9 @@ class Backend(Protocol):
     def node_of(self, ref: str) -> str:
         """:returns: name of the node that serves ``ref`` in a daemon which has it open."""
 
+    def header_name(self, ref: str) -> str:
+        """:returns: what an image that lies on ``ref`` calls it in its header."""
+
     async def prune(self, graph: BlockGraph, ref: str) -> None:
         """Let a running daemon close what it no longer needs to serve ``ref`` and its other exports."""
 

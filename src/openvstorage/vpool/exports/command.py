@@ -7,7 +7,6 @@ line: it holds file names and export names, never a key.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import re
@@ -17,14 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from openvstorage.vpool.exports.limits import Limits
+from openvstorage.vpool.exports.run_files import RunFiles
 
-__all__ = ["TOP", "Export", "RunFiles", "arguments", "blockdevs_of", "export_options", "group_id", "top_options"]
+__all__ = ["TOP", "Export", "arguments", "blockdevs_of", "export_options", "group_id", "top_options"]
 
 #: Node name of the throttle filter that all exports of a vDisk stand on.
 TOP = "top"
 
-#: What fits in ``sun_path`` together with its end.
-_SOCKET_PATH_LIMIT = 107
 _EXPORT_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 
 
@@ -58,35 +56,6 @@ class Export:
         if mode not in ("rw", "ro") or not _EXPORT_NAME.fullmatch(name):
             return None
         return cls(name, mode == "rw", info["node-name"])
-
-
-@dataclass(frozen=True, slots=True)
-class RunFiles:
-    """The files of one daemon in the run directory.
-
-    :ivar monitor: the QMP socket.
-    :ivar pid_file: holds the pid; the daemon keeps it locked while it lives.
-    """
-
-    monitor: Path
-    pid_file: Path
-
-    @classmethod
-    def of(cls, run_dir: Path, vdisk: str, epoch: int) -> RunFiles:
-        """The files of a vDisk's daemon of one epoch.
-
-        :raise ValueError: the directory's name is too long for a socket in it.
-        """
-        name = hashlib.blake2s(f"{vdisk}/{epoch}".encode(), digest_size=8).hexdigest()
-        monitor = run_dir / f"{name}.qmp"
-        if len(bytes(monitor)) > _SOCKET_PATH_LIMIT:
-            raise ValueError(f"{run_dir} is too long for a socket in it, choose a shorter run directory")
-        return cls(monitor, run_dir / f"{name}.pid")
-
-    def remove(self) -> None:
-        """Remove what an ended daemon left."""
-        for path in (self.monitor, self.pid_file):
-            path.unlink(missing_ok=True)
 
 
 def group_id(vdisk: str, epoch: int) -> str:

@@ -9,19 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import os
-import re
 import resource
 import socket
-import struct
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from openvstorage.vpool.exports import command, graph, hold, jobs, listener
-from openvstorage.vpool.exports.command import TOP, Export, RunFiles
+from openvstorage.vpool.exports.command import TOP, Export
 from openvstorage.vpool.exports.errors import (
     DaemonGone,
     ExportConflict,
@@ -37,6 +32,8 @@ from openvstorage.vpool.exports.errors import (
 from openvstorage.vpool.exports.identity import Identity, Process
 from openvstorage.vpool.exports.limits import Limits
 from openvstorage.vpool.exports.monitor import Monitor, MonitorLost
+from openvstorage.vpool.exports.run_files import RunFiles
+from openvstorage.vpool.exports.spawn import Output, spawn
 
 if TYPE_CHECKING:
     from openvstorage.vpool.exports.qemu import QemuBuild
@@ -49,8 +46,8 @@ _RECONNECT_TIMEOUT = 5.0
 #: Between two looks whether the new process has made its monitor socket.
 _START_POLL = 0.005
 _LOCK_RETRY = 0.1
-_LOCKED = re.compile(r'Failed to get (shared )?"[^"]+" lock')
-_FLOCK = struct.Struct("hhqqi")
+#: How long a dropped export may wait for its requests before those that the limits delay are let through.
+_DROP_LOOK = 0.5
 
 
 class StorageDaemon:
@@ -160,7 +157,11 @@ class StorageDaemon:
             exports=exports,
         )
         fds = () if listener is None else (listener.fileno(),)
-        pid, said = _spawn([str(build.storage_daemon), *words], log_file, fds, vdisk)
+        try:
+            pid, said = spawn([str(build.storage_daemon), *words], log_file, fds)
+        except OSError as error:
+            reason = f"{error.filename}: {error.strerror}"
+            raise LaunchFailed(vdisk=vdisk, reason=reason) from None
         daemon = cls(files, vdisk=vdisk, epoch=epoch, identity=Identity.of_child(pid), child=True)
         try:
             await daemon._wait_until_up(said)
@@ -170,7 +171,7 @@ class StorageDaemon:
         daemon._remember(*blockdevs, top_node)
         return daemon
 
-    async def _wait_until_up(self, said: _Output) -> None:
+    async def _wait_until_up(self, said: Output) -> None:
         """Wait for the greeting, which comes after the whole command line was carried out."""
         deadline = asyncio.get_running_loop().time() + _START_TIMEOUT
         while not self._ended.is_set():
@@ -185,9 +186,8 @@ class StorageDaemon:
                 pass  # not listening yet, or ending: the next turn tells
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ended.wait(), _START_POLL)
-        reason = said.last_line()
-        failure = ImageLocked if _LOCKED.search(reason) else LaunchFailed
-        raise failure(vdisk=self.vdisk, reason=reason)
+        failure = ImageLocked if said.tells_of_a_lock() else LaunchFailed
+        raise failure(vdisk=self.vdisk, reason=said.text())
 
     @classmethod
     async def adopt(
@@ -231,7 +231,7 @@ class StorageDaemon:
         def refuse(reason: str) -> NotOurs:
             return NotOurs(vdisk=self.vdisk, pid=self.identity.pid, reason=reason)
 
-        if not _locked_by(self._files.pid_file, self.identity.pid):
+        if not self._files.held_by(self.identity.pid):
             raise refuse("it does not hold the pid file")
         try:
             await self._monitor.open(_ADOPT_TIMEOUT)
@@ -362,7 +362,14 @@ class StorageDaemon:
         :param timeout: seconds.
         :raise NotFenced: it was not gone in time. Kill the daemon to be sure.
         """
-        deadline = asyncio.get_running_loop().time() + timeout
+        try:
+            # Around everything: a disk that hangs may hang the daemon's answers too.
+            async with asyncio.timeout(timeout):
+                await self._drop_export(name)
+        except TimeoutError:
+            raise NotFenced(vdisk=self.vdisk, name=name, timeout=timeout) from None
+
+    async def _drop_export(self, name: str) -> None:
         export = (await self.exports()).get(name)
         if export is None:
             return
@@ -372,10 +379,7 @@ class StorageDaemon:
                 await self.execute("block-export-del", id=export.id, mode="hard")
             drained = False
             while name in await self.exports():
-                left = deadline - asyncio.get_running_loop().time()
-                if left <= 0:
-                    raise NotFenced(vdisk=self.vdisk, name=name, timeout=timeout)
-                async for event in events.within(min(left, 0.5)):
+                async for event in events.within(_DROP_LOOK):
                     if event["data"]["id"] == export.id:
                         break
                 else:
@@ -429,7 +433,13 @@ class StorageDaemon:
         await self.execute("blockdev-reopen", options=[options])
 
     async def run_stream(
-        self, *, job: str, head: str, base: str | None, on_progress: jobs.Progress | None = None
+        self,
+        *,
+        job: str,
+        head: str,
+        base: str | None,
+        header: str | None = None,
+        on_progress: jobs.Progress | None = None,
     ) -> None:
         """Copy into a layer what it has from those below it, down to ``base``, which becomes its parent.
 
@@ -439,11 +449,13 @@ class StorageDaemon:
         :param job: a job id that is free.
         :param head: node name of the layer written to.
         :param base: node name of the layer that is left below, None to copy everything.
+        :param header: what the image's header shall call the base. By default QEMU writes a description of all that
+            is below, which is too long for the header (1023 bytes) from a few layers on.
         :param on_progress: called with bytes done and bytes in all, about twice a second.
         :raise JobFailed: with QEMU's text.
         :raise QmpError: it could not start.
         """
-        await jobs.run_stream(self, job=job, head=head, base=base, on_progress=on_progress)
+        await jobs.run_stream(self, job=job, head=head, base=base, header=header, on_progress=on_progress)
 
     # -- ending --------------------------------------------------------------------------------------------------
 
@@ -500,75 +512,13 @@ class StorageDaemon:
                 self._nodes[node["node-name"]] = dict(node)
 
 
-class _Output:
-    """What a process has written to a log file since it was started."""
-
-    def __init__(self, path: Path, start: int) -> None:
-        self._path = path
-        self._start = start
-
-    def last_line(self) -> str:
-        """The last line, without the program's name and the option it quotes."""
-        with self._path.open("rb") as file:
-            file.seek(self._start)
-            lines = file.read().decode(errors="replace").strip().splitlines()
-        if not lines:
-            return "it ended without a word"
-        line = re.sub(r"^\S*qemu-storage-daemon: ", "", lines[-1])
-        return re.sub(r"^--\S+ \{.*\}: ", "", line)
-
-
-def _spawn(words: list[str], log_file: Path, fds: Sequence[int], vdisk: str) -> tuple[int, _Output]:
-    """Start the process. Its environment is bare: ours may hold passwords, and errors shall be in English."""
-    log = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    try:
-        said = _Output(log_file, os.fstat(log).st_size)
-        process = subprocess.Popen(
-            words,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd="/",
-            env={"PATH": os.defpath, "LC_ALL": "C"},
-            pass_fds=fds,
-            start_new_session=True,
-            umask=0o077,
-        )
-    except OSError as error:
-        raise LaunchFailed(vdisk=vdisk, reason=f"{words[0]}: {error.strerror}") from None
-    finally:
-        os.close(log)
-    # Its end is noticed and its status collected through the pidfd: this object must not wait for it, nor warn.
-    process.returncode = 0
-    return process.pid, said
-
-
 def _free_run_files(run_dir: Path, vdisk: str, epoch: int) -> RunFiles:
     """The names for a new daemon's files, cleared of what a dead one left."""
     try:
         files = RunFiles.of(run_dir, vdisk, epoch)
     except ValueError as error:
         raise LaunchFailed(vdisk=vdisk, reason=str(error)) from None
-    holder = _lock_holder(files.pid_file)
-    if holder is not None:
+    if files.holder() is not None:
         raise LaunchFailed(vdisk=vdisk, reason=f"one of epoch {epoch} is running already")
     files.remove()
     return files
-
-
-def _lock_holder(pid_file: Path) -> int | None:
-    """Who holds the lock on a pid file: a pid, -1 if the kernel does not tell, None if nobody."""
-    try:
-        with pid_file.open("rb") as file:
-            asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-            kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(file, fcntl.F_GETLK, asked))
-    except FileNotFoundError:
-        return None
-    return None if kind == fcntl.F_UNLCK else pid
-
-
-def _locked_by(pid_file: Path, pid: int) -> bool:
-    """Whether a pid file says that pid and is locked by it, as far as the kernel names the holder."""
-    if _lock_holder(pid_file) not in (pid, -1):
-        return False
-    return pid_file.read_text(encoding="ascii").strip() == str(pid)

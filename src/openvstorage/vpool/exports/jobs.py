@@ -22,12 +22,20 @@ _LOOK = 0.5
 
 
 async def run_stream(
-    daemon: StorageDaemon, *, job: str, head: str, base: str | None, on_progress: Progress | None
+    daemon: StorageDaemon,
+    *,
+    job: str,
+    head: str,
+    base: str | None,
+    header: str | None,
+    on_progress: Progress | None,
 ) -> None:
     """See :meth:`StorageDaemon.run_stream`."""
     arguments: dict[str, Any] = {"job-id": job, "device": head, "auto-dismiss": False}
     if base is not None:
         arguments["base-node"] = base
+        if header is not None:
+            arguments["backing-file"] = header
     await run(daemon, "block-stream", arguments, on_progress)
 
 

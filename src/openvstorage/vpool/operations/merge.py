@@ -19,6 +19,7 @@ from openvstorage.vpool.exports.daemon import StorageDaemon
 from openvstorage.vpool.exports.errors import ExportsError
 from openvstorage.vpool.exports.limits import Limits
 from openvstorage.vpool.model.cluster import Setting
+from openvstorage.vpool.model.vdisk import VDisk
 from openvstorage.vpool.operations import lookups, serving
 from openvstorage.vpool.operations.context import Context
 from openvstorage.vpool.operations.errors import OperationError, Refused
@@ -65,6 +66,8 @@ class MergeIntoHead(Operation):
 
     async def finish(self, session: AsyncSession) -> Any:
         await self.context.backend.lie_on(session, self.args["into"], self.args["base"])
+        # the head is no longer empty, so what lies below it is not what the vDisk reads
+        (await session.get_one(VDisk, self.vdisk)).written = True
 
     async def recover(self, phase: str) -> bool:
         await note_death(self.context, self.args["into"], "the service was stopped during it")
@@ -153,7 +156,12 @@ async def stream_into(
     """
     node = context.backend.node_of
     stream = asyncio.create_task(
-        daemon.run_stream(job=f"merge-{into[:8]}", head=node(into), base=node(base) if base else None)
+        daemon.run_stream(
+            job=f"merge-{into[:8]}",
+            head=node(into),
+            base=node(base) if base else None,
+            header=context.backend.header_name(base) if base else None,
+        )
     )
     waiter = asyncio.create_task(give_way.wait())
     try:

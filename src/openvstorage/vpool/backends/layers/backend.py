@@ -234,6 +234,10 @@ class LayersBackend:
         """:returns: name of the layer's node."""
         return format_node(ref)
 
+    def header_name(self, ref: str) -> str:
+        """:returns: the file's name, relative to the directory that all layers are in."""
+        return self.files.path(ref).name
+
     async def prune(self, graph: BlockGraph, ref: str) -> None:
         """Close layers that the line of ``ref`` bypasses by now; those that an export still reads stay open."""
         spec = await self.export_spec(ref)

@@ -1,0 +1,1 @@
+"""What each resource shows, and how it is worked out."""
