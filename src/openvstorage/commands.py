@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from openvstorage import __version__
+from openvstorage.aio.commands import app as aio_app
 from openvstorage.vpool.access.errors import AccessError
 from openvstorage.vpool.config import ConfigError, ServiceConfig
 from openvstorage.vpool.exports.errors import ExportsError
@@ -22,6 +23,7 @@ from openvstorage.vpool.service import serve as serve_pool
 from openvstorage.vpool.status import status as pool_status
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Open vStorage for OpenStack.")
+app.add_typer(aio_app, name="aio")
 Data = Annotated[Path, typer.Option("--data", help="Directory of the vPool.", file_okay=False)]
 
 

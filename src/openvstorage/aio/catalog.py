@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import openstack
-
 from openvstorage.aio.credentials import REGION
+from openvstorage.aio.errors import RequestFailed
 
-__all__ = ["Endpoint", "connect", "fill_catalog", "make_volume_type"]
+__all__ = ["Endpoint", "connect", "fill_catalog", "make_volume_type", "offered_backends"]
 
 _ROLES = ("service", "reader", "member", "manager")
 
@@ -24,8 +24,21 @@ class Endpoint:
     url: str
 
 
+@contextmanager
+def _reported(what: str) -> Iterator[None]:
+    from openstack.exceptions import SDKException
+
+    try:
+        yield
+    except SDKException as error:
+        raise RequestFailed(what=what, reason=error) from error
+
+
 def connect(auth_url: str, password: str) -> Any:
     """Return an openstacksdk connection of the administrator; no I/O yet. Proxies of the caller are not used."""
+    # Its import takes a second, which commands that do not need it should not pay.
+    import openstack
+
     connection = openstack.connect(
         load_yaml_config=False,
         load_envvars=False,
@@ -47,23 +60,24 @@ def fill_catalog(cloud: Any, passwords: Mapping[str, str], endpoints: tuple[Endp
     :param cloud: a connection of the administrator.
     :param passwords: of the service users, by name.
     :param endpoints: every service but Keystone, which bootstraps itself.
-    Raises openstack.exceptions.SDKException.
+    Raises RequestFailed.
     """
-    identity = cloud.identity
-    project = identity.find_project("service") or identity.create_project(name="service", domain_id="default")
-    roles = {role.name: role for role in identity.roles()}
-    for name in _ROLES:
-        if name not in roles:
-            roles[name] = identity.create_role(name=name)
-    for name, password in passwords.items():
-        user = identity.find_user(name)
-        if user is None:
-            user = identity.create_user(name=name, domain_id="default", default_project_id=project.id)
-        identity.update_user(user, password=password)
-        for role in ("admin", "service"):
-            identity.assign_project_role_to_user(project, user, roles[role])
-    for endpoint in endpoints:
-        _put_endpoint(identity, endpoint)
+    with _reported("the set-up of users and endpoints"):
+        identity = cloud.identity
+        project = identity.find_project("service") or identity.create_project(name="service", domain_id="default")
+        roles = {role.name: role for role in identity.roles()}
+        for name in _ROLES:
+            if name not in roles:
+                roles[name] = identity.create_role(name=name)
+        for name, password in passwords.items():
+            user = identity.find_user(name)
+            if user is None:
+                user = identity.create_user(name=name, domain_id="default", default_project_id=project.id)
+            identity.update_user(user, password=password)
+            for role in ("admin", "service"):
+                identity.assign_project_role_to_user(project, user, roles[role])
+        for endpoint in endpoints:
+            _put_endpoint(identity, endpoint)
 
 
 def _put_endpoint(identity: Any, endpoint: Endpoint) -> None:
@@ -77,8 +91,15 @@ def _put_endpoint(identity: Any, endpoint: Endpoint) -> None:
             identity.update_endpoint(found, url=endpoint.url)
 
 
+def offered_backends(cloud: Any) -> list[str]:
+    """Return the names of the pools that Cinder's scheduler knows, as ``host@backend#pool``. Raises RequestFailed."""
+    with _reported("the question for Cinder's backends"):
+        return [pool.name for pool in cloud.block_storage.backend_pools()]
+
+
 def make_volume_type(cloud: Any, name: str) -> None:
-    """Make the volume type whose volumes go to the backend of that name, unless there is one. Raises SDKException."""
-    storage = cloud.block_storage
-    if storage.find_type(name) is None:
-        storage.create_type(name=name, extra_specs={"volume_backend_name": name})
+    """Make the volume type whose volumes go to the backend of that name, unless there is one. Raises RequestFailed."""
+    with _reported(f"the making of volume type {name}"):
+        storage = cloud.block_storage
+        if storage.find_type(name) is None:
+            storage.create_type(name=name, extra_specs={"volume_backend_name": name})

@@ -13,7 +13,7 @@ from rich.console import Console
 
 import openvstorage
 from openvstorage.aio import packages, preflight
-from openvstorage.aio.catalog import Endpoint, connect, fill_catalog, make_volume_type
+from openvstorage.aio.catalog import Endpoint, connect, fill_catalog, make_volume_type, offered_backends
 from openvstorage.aio.cinder import Cinder
 from openvstorage.aio.credentials import load_passwords, write_client_files
 from openvstorage.aio.environment import Environment
@@ -243,14 +243,14 @@ class Cloud:
         return self._once("catalog", repr(endpoints), lambda: fill_catalog(self.connect(), users, endpoints))
 
     def _await_backend(self) -> str:
-        storage = self.connect().block_storage
+        cloud = self.connect()
 
         def offered() -> bool:
             # The scheduler must have heard of it too: a volume asked for before that goes to "error".
-            return any(self.vpool.pool in pool.name for pool in storage.backend_pools())
+            return any(f"@{self.vpool.pool}#" in name for name in offered_backends(cloud))
 
         self.supervisor.wait_ready(Cinder.volume, offered)
-        make_volume_type(self.connect(), self.vpool.pool)
+        make_volume_type(cloud, self.vpool.pool)
         return "offered by the scheduler"
 
     def _once(self, name: str, about: str, action: Callable[[], object]) -> str:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from openstack.exceptions import SDKException
 from rich.console import Console
 from rich.table import Table
 
@@ -47,7 +46,7 @@ def _reported(console: Console) -> Iterator[None]:
     """Turn an expected error into its sentence and exit status 1."""
     try:
         yield
-    except (AioError, OpenvStorageError, SDKException, OSError) as error:
+    except (AioError, OpenvStorageError, OSError) as error:
         console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
 

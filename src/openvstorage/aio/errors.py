@@ -13,6 +13,7 @@ __all__ = [
     "NotOurs",
     "PortsExhausted",
     "ProgramFailed",
+    "RequestFailed",
     "SourceMissing",
     "StateBusy",
     "TourFailed",
@@ -95,6 +96,12 @@ class PortsExhausted(AioError):
     """No free TCP port was found in the range the all-in-one takes its ports from."""
 
     template = "no free TCP port between {first} and {last} on 127.0.0.1"
+
+
+class RequestFailed(AioError):
+    """A service of the cloud refused a request of ours or could not be reached."""
+
+    template = "{what} failed: {reason}"
 
 
 class SourceMissing(AioError):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from openvstorage.aio.command import run
+from openvstorage.aio.errors import CommandFailed
 from openvstorage.aio.paths import Paths
 from openvstorage.aio.ports import accepts
 from openvstorage.aio.supervisor import Program, Supervisor
@@ -72,5 +73,10 @@ class VPool:
         }
 
     def _healthy(self) -> bool:
-        # A connection is cheap to try, the command that asks properly is not.
-        return accepts(self._port) and bool(self.status()["healthy"])
+        # A connection is cheap to try, the command that asks properly is not. It fails until the service is healthy.
+        if not accepts(self._port):
+            return False
+        try:
+            return bool(self.status()["healthy"])
+        except CommandFailed:
+            return False
