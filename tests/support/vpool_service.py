@@ -40,6 +40,7 @@ class VpoolService:
         """Start the service and wait until it is healthy."""
         log = self.data.with_suffix(".log").open("ab")
         command = [self._command, "serve", "--data", str(self.data), "--listen", f"127.0.0.1:{self._port}"]
+        command += ["--token-calls", "0"]  # one address, many clients
         self._process = subprocess.Popen(command, stdout=log, stderr=log, env=_environment())
         deadline = time.monotonic() + 60
         while not self._healthy():

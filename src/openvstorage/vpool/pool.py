@@ -123,7 +123,7 @@ async def claim(directory: PoolDirectory, db: Database, *, accept_database: bool
             "directory, and is everything mounted? --accept-database takes it as it is"
         )
     guid = str((known or marker or {"guid": new_guid()})["guid"])
-    generation = max(int(side["generation"]) for side in (marker, known, {"generation": 0}) if side is not None) + 1
+    generation = 1 + max((int(str(side["generation"])) for side in (marker, known) if side is not None), default=0)
     value = {"guid": guid, "generation": generation}
     # the database first: if we die here, the marker is the older one, which is no reason to refuse anything
     async with db.write() as session:

@@ -41,4 +41,4 @@ def _answers(state: dict[str, Any]) -> bool:
             answer = session.get(state["api_url"], verify=state["ca_file"], timeout=TIMEOUT_SECONDS)
         except requests.RequestException:
             return False
-    return answer.status_code == requests.codes.ok
+    return bool(answer.ok)

@@ -16,7 +16,7 @@ from typing import Any
 from openvstorage.vpool.exports import leftovers
 from openvstorage.vpool.exports.command import Export as NbdExport
 from openvstorage.vpool.exports.daemon import StorageDaemon
-from openvstorage.vpool.exports.errors import ExportsError, ListenerUnavailable
+from openvstorage.vpool.exports.errors import ExportsError, ListenerUnavailable, PortTaken
 from openvstorage.vpool.exports.identity import Identity
 from openvstorage.vpool.exports.limits import Limits
 from openvstorage.vpool.exports.listener import listen
@@ -58,13 +58,13 @@ class Fleet:
         blockdevs: Sequence[Mapping[str, Any]],
         top: str,
         limits: Limits,
-        endpoint: tuple[str, int] | None = None,
+        listens: bool = False,
         exports: Sequence[NbdExport] = (),
     ) -> StorageDaemon:
         """Start a daemon. Its exports are there before the first client is accepted.
 
-        :param endpoint: address and port to listen on; None for a daemon that serves nobody (merges).
-        :raises ExportsError: it does not start, or the port is taken by a stranger.
+        :param listens: whether it serves the port of :meth:`listen`; a daemon for a merge serves nobody.
+        :raises ExportsError: it does not start.
         """
         daemon = await StorageDaemon.launch(
             self._build,
@@ -72,7 +72,7 @@ class Fleet:
             self._log_dir / f"{vdisk}.log",
             vdisk=vdisk,
             epoch=epoch,
-            listener=self._listener(vdisk, endpoint) if endpoint else None,
+            listener=self._listeners[vdisk] if listens else None,
             blockdevs=blockdevs,
             top=top,
             limits=limits,
@@ -80,6 +80,20 @@ class Fleet:
         )
         self._keep(vdisk, daemon)
         return daemon
+
+    def listen(self, vdisk: str, address: str, port: int) -> bool:
+        """Have the listening socket of a vDisk's export. :returns: False if another process has the port."""
+        held = self._listeners.get(vdisk)
+        if held is not None and held.getsockname()[:2] == (address, port):
+            return True
+        try:
+            opened = listen(address, port)
+        except PortTaken:
+            return False
+        if held is not None:
+            held.close()
+        self._listeners[vdisk] = opened
+        return True
 
     def left_behind(self) -> list[leftovers.Leftover]:
         """:returns: daemons that an earlier service process seems to have left running."""
@@ -127,12 +141,6 @@ class Fleet:
         for listener in self._listeners.values():
             listener.close()
         self._listeners.clear()
-
-    def _listener(self, vdisk: str, endpoint: tuple[str, int]) -> socket.socket:
-        held = self._listeners.get(vdisk)
-        if held is None or held.getsockname()[:2] != endpoint:
-            held = self._listeners[vdisk] = listen(*endpoint)
-        return held
 
     def _keep(self, vdisk: str, daemon: StorageDaemon) -> None:
         self._daemons[vdisk] = daemon

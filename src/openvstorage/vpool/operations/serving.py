@@ -6,6 +6,8 @@ Used by every operation that needs a daemon. The caller holds the vDisk's lock.
 from __future__ import annotations
 
 import logging
+import zlib
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from sqlalchemy import delete, select, update
@@ -40,16 +42,26 @@ async def reserve_export(context: Context, session: AsyncSession, vdisk: VDisk) 
     """
     export = await session.get(Export, vdisk.guid)
     if export is None:
-        node = context.node
-        taken = set(await session.scalars(select(Export.port).where(Export.address == node.address)))
-        free = (port for port in range(node.first_port, node.last_port + 1) if port not in taken)
-        port = next(free, None)
-        if port is None:
-            raise NoPort(first=node.first_port, last=node.last_port)
-        export = Export(vdisk_guid=vdisk.guid, node_guid=node.guid, address=node.address, port=port)
+        port = await _free_port(context, session, vdisk.guid)
+        export = Export(vdisk_guid=vdisk.guid, node_guid=context.node.guid, address=context.node.address, port=port)
         session.add(export)
         await session.flush()
     return export
+
+
+async def _free_port(context: Context, session: AsyncSession, vdisk_guid: str) -> int:
+    """Find a port that neither another vDisk nor another process has, and listen there.
+
+    Where the search begins depends on the vDisk, so that several pools on one machine rarely meet.
+    """
+    node = context.node
+    taken = set((await session.scalars(select(Export.port).where(Export.address == node.address))).all())
+    ports: Sequence[int] = range(node.first_port, node.last_port + 1)
+    start: int = zlib.crc32(vdisk_guid.encode()) % len(ports)
+    for port in (*ports[start:], *ports[:start]):
+        if port not in taken and context.fleet.listen(vdisk_guid, node.address, port):
+            return port
+    raise NoPort(first=node.first_port, last=node.last_port)
 
 
 async def ensure_daemon(context: Context, vdisk_guid: str) -> StorageDaemon:
@@ -65,6 +77,8 @@ async def ensure_daemon(context: Context, vdisk_guid: str) -> StorageDaemon:
     if daemon is not None:
         return daemon
     vdisk, export = await _next_epoch(context, vdisk_guid)
+    if export is not None and not context.fleet.listen(vdisk_guid, export.address, export.port):
+        export = await _move_export(context, vdisk_guid)
     grants = await _served_grants(context, vdisk_guid)
     async with AsyncExitStack() as stack:
         opening = context.backend.opening
@@ -81,7 +95,7 @@ async def ensure_daemon(context: Context, vdisk_guid: str) -> StorageDaemon:
             blockdevs=[nodes[name] for name in ordered],
             top=head.top,
             limits=Limits(**vdisk.qos),
-            endpoint=(export.address, export.port) if export is not None else None,
+            listens=export is not None,
             exports=[_nbd_export(context, grant, ref) for grant, ref in grants],
         )
     if export is not None:
@@ -99,6 +113,16 @@ async def _next_epoch(context: Context, vdisk_guid: str) -> tuple[VDisk, Export 
         if export is not None:
             export.epoch, export.pid = vdisk.owner_epoch, None
     return vdisk, export
+
+
+async def _move_export(context: Context, vdisk_guid: str) -> Export:
+    """Another process has taken the port while nothing of ours listened: clients ask again where the vDisk is."""
+    async with context.db.write() as session:
+        export = await session.get_one(Export, vdisk_guid)
+        before = export.port
+        export.port = await _free_port(context, session, vdisk_guid)
+    log.warning("vDisk %s: port %d was taken by another process, it is served on %d", vdisk_guid, before, export.port)
+    return export
 
 
 async def record_identity(context: Context, vdisk_guid: str, identity: Identity) -> None:
