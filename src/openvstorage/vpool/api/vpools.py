@@ -102,7 +102,7 @@ async def capacity(request: Request, vpool: TheVPool) -> Response:
 
 
 @router.get("/{vpool_guid}/storagerouters/", dependencies=[READS], **lists())
-async def list_storagerouters(request: Request, vpool: TheVPool, asked: ListAsked) -> Response:
+async def list_serving_storagerouters(request: Request, vpool: TheVPool, asked: ListAsked) -> Response:
     """List the StorageRouters that serve a vPool."""
     return await serving_nodes(context_of(request), vpool.guid, asked)
 
