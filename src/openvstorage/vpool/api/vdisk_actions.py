@@ -134,7 +134,7 @@ async def remove_snapshot(
     cloned = VDisk.parent_snapshot_guid == asked.snapshot_id
     if context.settings.strict_compat and await any_row(context, cloned, VDisk.state == State.READY):
         raise impossible(f"Snapshot {asked.snapshot_id[:64]} has volumes cloned from it, cannot remove")
-    args = {"vdisk_guid": vdisk.guid, "snapshot_id": asked.snapshot_id}
+    args = {"vdisk_guid": vdisk.guid, "snapshot_guid": asked.snapshot_id}
     return await work.submit("snapshot.delete", args, vdisk.guid)
 
 
@@ -234,7 +234,7 @@ async def is_volume_synced_up_to_snapshot(
     work: Work, vdisk: TheVDisk, asked: Annotated[OneSnapshot, Depends(parsed(OneSnapshot))]
 ) -> str:
     """Ask whether a snapshot is safe on the backend: it is once it is shown."""
-    args = {"vdisk_guid": vdisk.guid, "snapshot_id": asked.snapshot_id}
+    args = {"vdisk_guid": vdisk.guid, "snapshot_guid": asked.snapshot_id}
     return await work.submit("snapshot.is_synced", args, vdisk.guid)
 
 

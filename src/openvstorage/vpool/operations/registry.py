@@ -18,7 +18,7 @@ from openvstorage.vpool.operations.settings import (
     SetQos,
     SyncVPool,
 )
-from openvstorage.vpool.operations.snapshot import CreateSnapshot, DeleteSnapshot
+from openvstorage.vpool.operations.snapshot import CreateSnapshot, DeleteSnapshot, IsSynced
 
 
 class DeleteTemplate(DeleteVDisk):
@@ -48,6 +48,7 @@ KINDS: dict[str, type[Operation]] = {
     "vdisk.set_qos": SetQos,
     "snapshot.create": CreateSnapshot,
     "snapshot.delete": DeleteSnapshot,
+    "snapshot.is_synced": IsSynced,
     "snapshot.create_group": CreateSnapshots,
     "snapshot.delete_many": DeleteSnapshots,
     "grant.create": CreateGrant,

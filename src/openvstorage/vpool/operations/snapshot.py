@@ -92,6 +92,19 @@ class DeleteSnapshot(Operation):
         self.context.tidy()
 
 
+class IsSynced(Operation):
+    """Args: vdisk_guid, snapshot_guid. Result: true, for a snapshot is durable before it is shown."""
+
+    type = "is_synced"
+
+    async def begin(self, session: AsyncSession) -> None:
+        await lookups.ready_vdisk(session, self.vdisk)
+        await lookups.ready_snapshot(session, self.vdisk, self.args["snapshot_guid"])
+
+    async def finish(self, session: AsyncSession) -> Any:
+        return True
+
+
 async def plan_snapshot(
     context: Context, session: AsyncSession, vdisk: VDisk, request: dict[str, Any]
 ) -> dict[str, Any]:
