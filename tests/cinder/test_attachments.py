@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.support.vpool_service import VpoolService
 
-from cinder import exception
+from cinder import exception, objects
 from openvstorage.edge.errors import EdgeError
 from openvstorage.edge.nbd import NbdClient
 
@@ -165,12 +165,11 @@ def test_a_read_only_volume_cannot_be_written(driver: Any, volume: Any, attach: 
     driver.terminate_connection(volume, None)
 
 
-def test_deleting_an_attached_volume_is_refused(driver: Any, volume: Any, attach: Make) -> None:
-    attachment = attach(volume, "host1", ONE)
+def test_deleting_an_attached_volume_is_refused(driver: Any, volume: Any, attach: Make, context: Any) -> None:
+    attach(volume, "host1", ONE)
     attach_host(driver, volume, "host1")
-    volume.volume_attachment = [attachment]
     with pytest.raises(exception.VolumeIsBusy):
-        driver.delete_volume(volume)
+        driver.delete_volume(objects.Volume.get_by_id(context, volume.id))
     driver.terminate_connection(volume, {"host": "host1"})
     driver.delete_volume(volume)
 
