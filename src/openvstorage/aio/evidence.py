@@ -18,6 +18,7 @@ from openvstorage.client.grant import Mode
 __all__ = ["Content", "EdgeEvidence", "content_of_file"]
 
 _CHUNK = 4 * 1024**2
+_ZEROS = bytes(_CHUNK)
 # A grant that a killed tour leaves behind ends by itself.
 _GRANT_SECONDS = 900
 
@@ -99,7 +100,7 @@ class EdgeEvidence:
                 while copy.stdout is not None and (chunk := copy.stdout.read(_CHUNK)):
                     head = chunk[: max(0, length - size)]
                     digest.update(head)
-                    zero = zero and not any(chunk[len(head) :])
+                    zero = zero and chunk[len(head) :] == _ZEROS[: len(chunk) - len(head)]
                     size += len(chunk)
             if copy.returncode != 0:
                 raise CommandFailed(f"reading vDisk {vdisk_guid} through the edge", copy.returncode, self._log)

@@ -81,7 +81,8 @@ class OpenStackShell:
         if process.stdin is None:
             raise ShellError(command=command, reason="the client has no input")
         try:
-            process.stdin.write(f"{command}\nshell echo {mark}; echo {mark} >&2\n")
+            # Quoted, because the client would take ";" and ">" for its own.
+            process.stdin.write(f"{command}\nshell sh -c 'echo {mark}; echo {mark} >&2'\n")
             process.stdin.flush()
         except BrokenPipeError:
             raise ShellError(command=command, reason="the client has ended") from None
