@@ -109,9 +109,9 @@ async def engine(
     with PoolLock(data):
         db = Database(config.database or directory.database_url())
         await db.upgrade()
-        guid = await claim(directory, db, accept_database=False)
+        claimed = await claim(directory, db, accept_database=False)
         inventory = await ensure_inventory(db, config)
-        operations = await assemble(config, directory, db, guid, inventory, boundary=boundary)
+        operations = await assemble(config, directory, db, claimed, inventory, boundary=boundary)
         await operations.start()
         made = Engine(directory, db, operations, inventory.vpool_guid)
         try:

@@ -15,7 +15,7 @@ from openvstorage.vpool.model.database import Database
 from openvstorage.vpool.operations import Operations
 from openvstorage.vpool.operations.context import Context, Node
 from openvstorage.vpool.operations.fleet import Fleet
-from openvstorage.vpool.pool import PoolDirectory
+from openvstorage.vpool.pool import Claim, PoolDirectory
 from openvstorage.vpool.setup import Inventory
 
 Boundary = Callable[[str, str], Awaitable[None]]
@@ -25,7 +25,7 @@ async def assemble(
     config: ServiceConfig,
     directory: PoolDirectory,
     db: Database,
-    pool_guid: str,
+    claimed: Claim,
     inventory: Inventory,
     *,
     boundary: Boundary | None = None,
@@ -53,7 +53,8 @@ async def assemble(
         last_port=config.last_port,
         strict_compat=config.strict_compat,
     )
-    context = Context(db, backend, Fleet(build, directory.run_dir(pool_guid), directory.logs), node)
+    context = Context(db, backend, Fleet(build, directory.run_dir(claimed.guid), directory.logs), node)
+    context.heartbeat = claimed.advance
     if boundary is not None:
         context.boundary = boundary
     return Operations(context)

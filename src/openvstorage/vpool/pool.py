@@ -1,12 +1,13 @@
 """The data directory of a pool: who uses it, whose it is, and whether the database that comes with it is its own.
 
-A marker file beside the layers holds the pool's guid and a generation that grows with every start; the database holds
-the same two. A database that is older than the marker is a copy from the past: it does not know what was written since,
-and would take newer files for rubbish.
+A marker file beside the layers holds the pool's guid and a generation that grows with every start and every few
+seconds of service; the database holds the same two. A database that is older than the marker is a copy from the past:
+it does not know what was written since, and would take newer files for rubbish.
 """
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
@@ -104,11 +105,32 @@ class PoolLock:
         os.close(self._descriptor)
 
 
-async def claim(directory: PoolDirectory, db: Database, *, accept_database: bool) -> str:
+@dataclass(slots=True)
+class Claim:
+    """A directory and a database that belong together.
+
+    :ivar guid: of the pool.
+    """
+
+    guid: str
+    _generation: int
+    _directory: PoolDirectory
+    _db: Database
+
+    async def advance(self) -> None:
+        """Begin a new generation, so that copies made before are recognised as such."""
+        self._generation += 1
+        value = {"guid": self.guid, "generation": self._generation}
+        # the database first: if we die here, the marker is the older one, which is no reason to refuse anything
+        async with self._db.write() as session:
+            await session.merge(Setting(name="pool", value=value))
+        await asyncio.to_thread(write_private, self._directory.root / MARKER, json.dumps(value) + "\n")
+
+
+async def claim(directory: PoolDirectory, db: Database, *, accept_database: bool) -> Claim:
     """Make sure that directory and database belong together, and begin a new generation.
 
     :param accept_database: take a database that is older than the directory, or one of another copy, all the same.
-    :returns: the pool's guid.
     :raises PoolError: they do not belong together.
     """
     marker = _read_marker(directory)
@@ -123,13 +145,10 @@ async def claim(directory: PoolDirectory, db: Database, *, accept_database: bool
             "directory, and is everything mounted? --accept-database takes it as it is"
         )
     guid = str((known or marker or {"guid": new_guid()})["guid"])
-    generation = 1 + max((int(str(side["generation"])) for side in (marker, known) if side is not None), default=0)
-    value = {"guid": guid, "generation": generation}
-    # the database first: if we die here, the marker is the older one, which is no reason to refuse anything
-    async with db.write() as session:
-        await session.merge(Setting(name="pool", value=value))
-    write_private(directory.root / MARKER, json.dumps(value) + "\n")
-    return guid
+    generation = max((int(str(side["generation"])) for side in (marker, known) if side is not None), default=0)
+    result = Claim(guid, generation, directory, db)
+    await result.advance()
+    return result
 
 
 def _compare(directory: PoolDirectory, marker: dict[str, object], known: dict[str, object] | None) -> None:

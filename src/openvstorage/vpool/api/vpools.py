@@ -145,9 +145,9 @@ async def create_snapshots(
     work: Work, vpool: TheVPool, asked: Annotated[CreateSnapshots, Depends(parsed(CreateSnapshots))]
 ) -> str:
     """Take snapshots of several vDisks. Without ``atomic`` each for itself, and the task succeeds even if some fail."""
-    args = asked.model_dump(exclude={"name", "timestamp"}) | {"label": asked.name}
+    args = asked.model_dump(exclude={"name", "timestamp", "atomic"}) | {"label": asked.name}
     args["vdisk_guids"] = list(dict.fromkeys(asked.vdisk_guids))
-    return await work.submit("snapshot.create_group", args)
+    return await work.submit("snapshot.create_atomic_group" if asked.atomic else "snapshot.create_group", args)
 
 
 @router.post(

@@ -36,12 +36,17 @@ async def _nowhere(_operation: str, _boundary: str) -> None:
     """Nothing happens at a boundary, unless a test says otherwise."""
 
 
+async def _no_heartbeat() -> None:
+    """Nothing has to be told that time has passed."""
+
+
 @dataclass(slots=True)
 class Context:
     """The parts that operations are made of.
 
     :ivar boundary: awaited between any two steps with the operation's type and the boundary's name. Tests stop the
         process there.
+    :ivar heartbeat: awaited every few seconds of service and once at its end.
     :ivar tidy: asks the housekeeping to look for trash and merges soon.
     :ivar respawn: asks for a new daemon for a vDisk whose clients wait for one.
     """
@@ -52,6 +57,7 @@ class Context:
     node: Node
     locks: VDiskLocks = field(default_factory=VDiskLocks)
     boundary: Callable[[str, str], Awaitable[None]] = _nowhere
+    heartbeat: Callable[[], Awaitable[None]] = _no_heartbeat
     tidy: Callable[[], None] = lambda: None
     respawn: Callable[[str], None] = lambda _vdisk: None
     _journal: Journal | None = None

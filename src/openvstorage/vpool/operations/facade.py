@@ -38,6 +38,7 @@ class Operations:
         """End tasks and background work; storage daemons live on."""
         await self._tasks.close()
         await self._housekeeping.stop()
+        await self._context.heartbeat()
         await self._context.fleet.detach()
 
     async def submit(

@@ -92,6 +92,7 @@ class Housekeeping:
                 await asyncio.sleep(SETTLE_SECONDS)
 
     async def _round(self) -> None:
+        await self._context.heartbeat()
         await self._context.backend.sweep()
         await self._reap()
         await self._tasks.purge()

@@ -1,4 +1,4 @@
-"""Tasks that are several operations: group snapshots one by one, and removing many snapshots.
+"""Tasks that are several operations: snapshots of many vDisks one by one, and removing many snapshots.
 
 Each part is an operation of its own in the journal, with its own result; the task succeeds even if parts fail, as in
 Open vStorage.
@@ -6,19 +6,22 @@ Open vStorage.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from openvstorage.vpool.model.base import new_guid
+from openvstorage.vpool.model.vdisk import Snapshot
 from openvstorage.vpool.operations.errors import text_of
-from openvstorage.vpool.operations.group import CreateGroupSnapshot
 from openvstorage.vpool.operations.operation import Operation
 from openvstorage.vpool.operations.snapshot import CreateSnapshot, DeleteSnapshot
 
 
 class _Several(Operation):
-    """Runs its parts before its own (empty) transaction."""
+    """Runs its parts before its own (empty) transaction.
+
+    A restart in between runs the task again, so each part can tell that it was done before.
+    """
 
     def locks(self) -> tuple[str, ...]:
         return ()
@@ -26,36 +29,41 @@ class _Several(Operation):
     async def begin(self, session: AsyncSession) -> None:
         """The parts have run; only the task's result is left to be recorded."""
 
-    async def _part(self, operation: Operation, success: Any) -> list[Any]:
+    async def _part(self, operation: Operation, success: str) -> list[Any]:
         try:
-            result = await self.context.journal.run(operation)
+            await self.context.journal.run(operation)
         except Exception as error:  # noqa: BLE001 - each part has its own verdict in the result
             return [False, text_of(error)]
-        return [True, result if success is None else success]
+        return [True, success]
 
     async def finish(self, session: AsyncSession) -> Any:
         return self.args["result"]
 
 
 class CreateSnapshots(_Several):
-    """Args: vdisk_guids, label, consistent, automatic, sticky, atomic.
+    """Args: vdisk_guids, label, consistent, automatic, sticky.
 
     Result: {vdisk_guid: [true, guid] | [false, text]}.
     """
 
     type = "create_snapshots"
 
+    @classmethod
+    def accept(cls, args: dict[str, Any]) -> dict[str, Any]:
+        return args | {"new_guids": {vdisk: new_guid() for vdisk in args["vdisk_guids"]}}
+
     async def prepare(self) -> None:
-        request = {key: self.args.get(key) for key in ("label", "consistent", "automatic", "sticky")}
-        guids: Sequence[str] = self.args["vdisk_guids"]
-        if self.args.get("atomic"):
-            group = CreateGroupSnapshot(self.context, {"vdisk_guids": list(guids), **request})
-            self.args["result"] = await self.context.journal.run(group)
-            return
         self.args["result"] = {
-            guid: await self._part(CreateSnapshot(self.context, {"vdisk_guid": guid, **request}), None)
-            for guid in guids
+            vdisk: await self._create(vdisk, snapshot) for vdisk, snapshot in self.args["new_guids"].items()
         }
+
+    async def _create(self, vdisk: str, snapshot: str) -> list[Any]:
+        async with self.context.db.read() as session:
+            if await session.get(Snapshot, snapshot) is not None:
+                return [True, snapshot]
+        request = {key: self.args.get(key) for key in ("label", "consistent", "automatic", "sticky")}
+        part = CreateSnapshot(self.context, {"vdisk_guid": vdisk, "new_guid": snapshot, **request})
+        return await self._part(part, snapshot)
 
 
 class DeleteSnapshots(_Several):
@@ -79,4 +87,8 @@ class DeleteSnapshots(_Several):
             }
 
     async def _delete(self, vdisk: str, guid: str) -> list[Any]:
+        if self.args.get("resumed"):
+            async with self.context.db.read() as session:
+                if await session.get(Snapshot, guid) is None:
+                    return [True, guid]
         return await self._part(DeleteSnapshot(self.context, {"vdisk_guid": vdisk, "snapshot_guid": guid}), guid)

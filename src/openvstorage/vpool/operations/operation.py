@@ -54,6 +54,11 @@ class Operation:
         """:returns: guids of the vDisks that nobody else may change meanwhile."""
         return (self.vdisk,)
 
+    @classmethod
+    def accept(cls, args: dict[str, Any]) -> dict[str, Any]:
+        """Complete a task's arguments before they are kept, with identifiers that must survive a restart."""
+        return args
+
     async def prepare(self) -> None:
         """Checks that need no transaction, such as room in the pool; and operations that must come first."""
 

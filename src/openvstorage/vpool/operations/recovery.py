@@ -1,7 +1,7 @@
 """What happens between the start of the service and its first answer.
 
-Living daemons of an earlier process are adopted, begun operations are finished or taken back, dead daemons of granted
-vDisks are started again, and files that nobody knows are set aside. Only then are clients let in.
+Living daemons of an earlier process are adopted, begun operations are finished or taken back, and files that nobody
+knows are set aside. Only then are clients let in. Dead daemons of granted vDisks are started again at the same time.
 """
 
 from __future__ import annotations

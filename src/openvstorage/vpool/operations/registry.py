@@ -50,13 +50,14 @@ KINDS: dict[str, type[Operation]] = {
     "snapshot.delete": DeleteSnapshot,
     "snapshot.is_synced": IsSynced,
     "snapshot.create_group": CreateSnapshots,
+    "snapshot.create_atomic_group": CreateGroupSnapshot,
     "snapshot.delete_many": DeleteSnapshots,
     "grant.create": CreateGrant,
     "grant.revoke": RevokeGrant,
     "vpool.sync": SyncVPool,
 }
 
-_INTERNAL: list[type[Operation]] = [CreateGroupSnapshot, Respawn, MergeIntoHead, FoldFrozen]
+_INTERNAL: list[type[Operation]] = [Respawn, MergeIntoHead, FoldFrozen]
 
 #: Operations by their type in the journal.
 TYPES: dict[str, type[Operation]] = {operation.type: operation for operation in [*KINDS.values(), *_INTERNAL]}

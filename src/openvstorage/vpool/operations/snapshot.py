@@ -119,7 +119,7 @@ async def plan_snapshot(
     if not at_once:
         new_ref = await context.backend.plan(session, size=vdisk.size, parent_ref=vdisk.backend_ref)
     snapshot = Snapshot(
-        guid=new_guid(),
+        guid=request.get("new_guid") or new_guid(),
         vdisk_guid=vdisk.guid,
         ordinal=await lookups.next_ordinal(session, vdisk.guid),
         label=request.get("label") or "",

@@ -24,6 +24,7 @@ from openvstorage.vpool.operations.operation import Operation
 log = logging.getLogger(__name__)
 
 KEEP_SECONDS = 86_400.0
+CLOSE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class Tasks:
         """
         if vdisk_guid is not None:
             args = {"vdisk_guid": vdisk_guid, **args}
+        args = self._kinds[kind].accept(args)
         task = Task(
             guid=new_guid(),
             kind=kind,
@@ -108,7 +110,7 @@ class Tasks:
             in_journal = set(await session.scalars(select(OperationRow.task_guid)))
         for task in rows:
             if task.status == TaskStatus.PENDING:
-                self._start(task.guid, task.kind, dict(task.args))
+                self._start(task.guid, task.kind, dict(task.args) | {"resumed": True})
             elif task.guid not in in_journal:
                 await self._fail(task.guid, "the service was stopped while the task was under way")
 
@@ -121,8 +123,10 @@ class Tasks:
 
     async def close(self) -> None:
         """Let running tasks come to an end; called when no new ones arrive any more."""
-        while self._running:
-            await asyncio.wait(set(self._running.values()))
+        if self._running:
+            _, late = await asyncio.wait(set(self._running.values()), timeout=CLOSE_SECONDS)
+            for task in late:
+                task.cancel()  # the journal finishes it at the next start
 
     def _start(self, guid: str, kind: str, args: dict[str, Any]) -> None:
         operation = self._kinds[kind](self._context, dict(args))
