@@ -6,10 +6,15 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from argon2 import PasswordHasher
+from fastapi import FastAPI
+from tests.support.asgi import AsgiClient
 
+from openvstorage.vpool.access import passwords
 from openvstorage.vpool.access.accounts import Accounts
 from openvstorage.vpool.access.limits import RateLimit
 from openvstorage.vpool.access.tokens import Tokens
@@ -23,7 +28,6 @@ from openvstorage.vpool.model.task import Task, TaskStatus
 from openvstorage.vpool.model.vdisk import Snapshot, State, VDisk
 from openvstorage.vpool.operations import Idempotency
 from openvstorage.vpool.operations.errors import IdempotencyConflict
-from tests.support.asgi import AsgiClient
 
 VPOOL = "11111111-1111-4111-8111-111111111111"
 OTHER_VPOOL = "11111111-1111-4111-8111-222222222222"
@@ -86,6 +90,17 @@ class ConflictingOperations(RecordingOperations):
         raise IdempotencyConflict()
 
 
+@pytest.fixture(autouse=True)
+def _cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passwords, "_hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+
+
+@pytest.fixture(scope="session")
+def usual_app() -> FastAPI:
+    """Made once, for it takes half a second; each test gives it its own context."""
+    return create_app(cast(ApiContext, SimpleNamespace()))
+
+
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
     database = Database(f"sqlite+aiosqlite:///{tmp_path}/model.sqlite3")
@@ -125,14 +140,16 @@ MakeClient = Callable[..., Awaitable[AsgiClient]]
 
 
 @pytest.fixture
-async def make_client(database: Database, operations: RecordingOperations) -> MakeClient:
+async def make_client(database: Database, operations: RecordingOperations, usual_app: FastAPI) -> MakeClient:
     """Make a client of a new application; keyword arguments are settings."""
     accounts, tokens = Accounts(database), Tokens(database)
     await accounts.create_user("admin", "right horse")
 
     async def make(scope: str | None = None, runner: RecordingOperations | None = None, **chosen: Any) -> AsgiClient:
         settings = ApiSettings(**{"cluster_id": "c1", "token_limit": RateLimit(0), **chosen})
-        app = create_app(ApiContext(database, runner or operations, accounts, tokens, settings))
+        context = ApiContext(database, runner or operations, accounts, tokens, settings)
+        app = create_app(context) if chosen else usual_app
+        app.state.context = context
         issued = await tokens.issue(await accounts.by_password("admin", "right horse"), scope)
         return AsgiClient(app, issued.access_token)
 

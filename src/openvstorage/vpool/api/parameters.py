@@ -46,8 +46,8 @@ async def arguments(request: Request) -> dict[str, Any]:
     if known is None:
         known = dict(request.query_params)
         known.update(await _body(request))
-        known.update(request.path_params)
         _require_sane(known)
+        known.update(request.path_params)  # looked up, or not found, whatever they hold
         request.state.arguments = known
     return known
 
