@@ -228,6 +228,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         standin.requests.append((self.command, self.path, headers, body))
         path = urlsplit(self.path).path
+        extra: dict[str, str] = {}
         try:
             standin.interfere("before", self.command, path)
             status, answer = self._answer(standin, path, headers, body)
@@ -236,12 +237,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         except HttpError as error:
-            status, answer = error.status, error.body
+            status, answer, extra = error.status, error.body, error.headers
         except Missing as error:
             status, answer = 404, {"error": "object_not_found", "error_description": str(error)}
         except Impossible as error:
             status, answer = 406, {"error": "impossible_request", "error_description": str(error)}
-        self._send(status, answer, headers)
+        self._send(status, answer, headers.get("accept", "application/json"), extra)
 
     do_GET = do_POST = do_DELETE = do_PATCH = _handle
 
@@ -261,12 +262,14 @@ class _Handler(BaseHTTPRequestHandler):
         with standin.cluster.lock:
             return Call(standin, self.command, path, urlsplit(self.path).query, body).answer()
 
-    def _send(self, status: int, answer: Any, headers: dict[str, str]) -> None:
+    def _send(self, status: int, answer: Any, media_type: str, extra: dict[str, str]) -> None:
         html = answer is NO_ROUTE
         data = NO_ROUTE if html else b"" if status == 204 else json.dumps(answer).encode()
-        kind = "text/html" if html else headers.get("accept", "application/json")
         self.send_response(status)
-        self.send_header("Content-Type", kind)
+        for name, value in extra.items():
+            self.send_header(name, value)
+        # The real one repeats the request's media type, version and all.
+        self.send_header("Content-Type", "text/html" if html else media_type)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)

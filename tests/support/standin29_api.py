@@ -18,6 +18,7 @@ class HttpError(Exception):
         super().__init__(error)
         self.status = status
         self.body: Any = {"error": error, "error_description": description or error}
+        self.headers: dict[str, str] = {}
 
 
 class TaskRunner(Protocol):
@@ -126,7 +127,10 @@ class Call:
     def _list_vdisks(self) -> Object:
         vdisks = list(self.cluster.vdisks.values())
         if "vpoolguid" in self.query:
-            vdisks = [vdisk for vdisk in vdisks if vdisk["vpool_guid"] == self.query["vpoolguid"]]
+            wanted = self.query["vpoolguid"]
+            if all(vpool["guid"] != wanted for vpool in self.cluster.vpools):
+                raise HttpError(500, "internal_server", f"vPool {wanted} could not be found")
+            vdisks = [vdisk for vdisk in vdisks if vdisk["vpool_guid"] == wanted]
         if "query" in self.query:
             query = json.loads(self.query["query"])
             vdisks = [vdisk for vdisk in vdisks if _matches(vdisk, query)]

@@ -6,7 +6,6 @@ sent. The pauses between rounds over the addresses give a restarting service the
 
 import json
 import logging
-import threading
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -24,6 +23,7 @@ from openvstorage.client.errors import (
     Unreachable,
 )
 from openvstorage.client.ratelimit import RateWait
+from openvstorage.client.shared import Shared
 from openvstorage.client.tokens import Token, Tokens
 from openvstorage.client.wire import Answer, Request, Wire
 
@@ -54,8 +54,7 @@ class Caller:
         self._wire = wire
         self._tokens = tokens
         self._patience = patience
-        self._features_lock = threading.Lock()
-        self._features: tuple[float, frozenset[str]] | None = None
+        self._features: Shared[tuple[float, frozenset[str]]] = Shared(clock)
 
     def get(self, path: str, params: Mapping[str, str] | None = None, hold_seconds: float = 0.0) -> Any:
         """Read something. Blocks.
@@ -84,11 +83,10 @@ class Caller:
 
         :raises TransportError: if no address answers. :raises UnexpectedAnswer: if it is no Open vStorage API.
         """
-        with self._features_lock:
-            now = self.clock.monotonic()
-            if self._features is None or now >= self._features[0] + _FEATURES_SECONDS:
-                self._features = (now, self._ask_features())
-            return self._features[1]
+        return self._features.get(
+            usable=lambda known: self.clock.monotonic() < known[0] + _FEATURES_SECONDS,
+            fetch=lambda: (self.clock.monotonic(), self._ask_features()),
+        )[1]
 
     def require(self, feature: str, reason: str) -> None:
         """:raises NotSupported: if the cluster does not announce ``feature``."""

@@ -14,12 +14,15 @@ from openvstorage.client.credentials import Credentials
 from openvstorage.client.errors import AuthenticationError, TransportError, UnexpectedAnswer, Unreachable
 from openvstorage.client.failures import words
 from openvstorage.client.ratelimit import RateWait
+from openvstorage.client.shared import Shared
 from openvstorage.client.wire import Answer, Request, Wire
 
 __all__ = ["Token", "TokenCache", "Tokens"]
 
 # A token is renewed this long before it expires, so that it does not expire on its way; of a short-lived one, a tenth.
 _MARGIN_SECONDS = 60.0
+# For an answer that does not say; the shortest that any release issues.
+_LIFETIME_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,25 +38,17 @@ class Token:
     expires: float
 
 
-class _Slot:
-    """The place of one token; its lock makes concurrent callers wait for one request instead of sending many."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.token: Token | None = None
-
-
 class TokenCache:
     """Tokens by address and credentials; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._slots: dict[tuple[str, str], _Slot] = {}
+        self._tokens: dict[tuple[str, str], Shared[Token]] = {}
 
-    def slot(self, endpoint: str, fingerprint: str) -> _Slot:
-        """Give the slot of that address and those credentials; made at the first call."""
+    def token(self, endpoint: str, fingerprint: str, clock: Clock) -> Shared[Token]:
+        """Give the place of the token for that address and those credentials; made at the first call."""
         with self._lock:
-            return self._slots.setdefault((endpoint, fingerprint), _Slot())
+            return self._tokens.setdefault((endpoint, fingerprint), Shared(clock))
 
 
 _PROCESS_CACHE = TokenCache()
@@ -84,18 +79,16 @@ class Tokens:
         :raises Unreachable: if no token could be had there; the caller's own request was not sent then.
         :raises RateLimited: if the cluster kept answering 429.
         """
-        slot = self._cache.slot(endpoint, self._fingerprint)
-        with slot.lock:
-            if slot.token is None or self._clock.monotonic() >= slot.token.expires:
-                slot.token = self._ask(endpoint)
-            return slot.token
+        return self._shared(endpoint).get(
+            usable=lambda token: self._clock.monotonic() < token.expires, fetch=lambda: self._ask(endpoint)
+        )
 
     def drop(self, endpoint: str, token: Token) -> None:
         """Forget ``token`` if it is still the current one: another thread may have renewed it meanwhile."""
-        slot = self._cache.slot(endpoint, self._fingerprint)
-        with slot.lock:
-            if slot.token is token:
-                slot.token = None
+        self._shared(endpoint).drop(token)
+
+    def _shared(self, endpoint: str) -> Shared[Token]:
+        return self._cache.token(endpoint, self._fingerprint, self._clock)
 
     def _ask(self, endpoint: str) -> Token:
         request = Request(
@@ -134,7 +127,7 @@ class Tokens:
             body = None
         if answer.status == 200 and isinstance(body, dict) and isinstance(body.get("access_token"), str):
             issued = self._clock.monotonic()
-            lifetime = float(body.get("expires_in") or 0.0)
+            lifetime = float(body.get("expires_in") or _LIFETIME_SECONDS)
             return Token(body["access_token"], issued, issued + lifetime - min(_MARGIN_SECONDS, lifetime / 10))
         code, description = words(body)
         if code and 400 <= answer.status < 500:

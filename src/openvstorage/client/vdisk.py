@@ -99,6 +99,7 @@ class VDisks:
         """Give the vDisk of that name in that vPool, or None. One query, whatever the number of vDisks.
 
         :param name: as given at creation; the cluster's rule for device names is applied to it.
+        :raises NotFound: if there is no such vPool; Open vStorage answers that with a ServerError.
         """
         wanted = devicename(name)
         query = {"type": "AND", "items": [["devicename", "EQUALS", wanted]]}

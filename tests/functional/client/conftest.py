@@ -1,6 +1,5 @@
 """The management APIs that the library is tested against: a stand-in for Open vStorage 2.9, and our own service."""
 
-import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,13 +64,7 @@ def connect(authority: Authority) -> Iterator[Callable[..., Client]]:
         client.close()
 
 
-def _kinds() -> list[str]:
-    """Our own service can take part where its code is installed and the folder above says how to start it."""
-    startable = importlib.util.find_spec("openvstorage.vpool") and (Path(__file__).parents[1] / "conftest.py").exists()
-    return ["standin29", "service"] if startable else ["standin29"]
-
-
-@pytest.fixture(params=_kinds())
+@pytest.fixture(params=["standin29", "service"])
 def management_api(request: pytest.FixtureRequest) -> Iterator[ManagementApi]:
     if request.param == "standin29":
         standin = request.getfixturevalue("standin")
@@ -80,8 +73,7 @@ def management_api(request: pytest.FixtureRequest) -> Iterator[ManagementApi]:
             lambda **options: connect(standin, **options), standin.cluster.vpool_guid, "myvpool01", False
         )
         return
-    service = request.getfixturevalue("vpool_service")
-    status = service if isinstance(service, dict) else service.status
+    status = request.getfixturevalue("vpool_service").status
     clients: list[Client] = []
 
     def connect_service(**options: Any) -> Client:

@@ -22,6 +22,7 @@ from openvstorage.client import (
     TaskTimeout,
     TransportError,
     Unavailable,
+    UnexpectedAnswer,
     Unreachable,
 )
 
@@ -402,3 +403,18 @@ def test_snapshot_retries_end(standin, connect, monkeypatch):
     client.snapshots.create(guid, "first")
     with pytest.raises(NotYet):
         client.snapshots.create(guid, "second")
+
+
+def test_a_redirect_is_not_followed_and_takes_no_token_along(standin, connect, certificate):
+    with StandIn(certificate, "127.0.0.2") as elsewhere:
+
+        def hook(when, method, path):
+            if when == "before" and path.endswith("/vpools/"):
+                error = HttpError(307, "moved")
+                error.headers["Location"] = f"https://127.0.0.2:{elsewhere.port}/api/vpools/"
+                raise error
+
+        standin.interfere = hook
+        with pytest.raises(UnexpectedAnswer, match="307"):
+            connect(standin).vpools.list()
+        assert elsewhere.requests == []
