@@ -118,6 +118,7 @@ class Cinder:
             "cinder.wsgi.api",
             self._port,
             arguments=arguments,
+            version=self._environment.version,
             files=(self._configuration,),
         )
         started = self._supervisor.start(api)

@@ -256,7 +256,7 @@ class Cloud:
     def _once(self, name: str, about: str, action: Callable[[], object]) -> str:
         """Run an action unless it has succeeded before with the same OpenStack and the same ``about``."""
         marker = self.paths.data / f".{name}"
-        text = f"{self.environment.version.partition(' ')[0]} {about}"
+        text = f"{self.environment.openstack_version} {about}"
         if marker.exists() and marker.read_text() == text:
             return "found"
         action()

@@ -43,8 +43,13 @@ class Environment:
         self._log = paths.log / "environment.log"
 
     @property
+    def openstack_version(self) -> str:
+        """A text that changes when OpenStack does."""
+        return self._read("lock")
+
+    @property
     def version(self) -> str:
-        """A text that changes when what is installed does."""
+        """A text that changes when OpenStack or this project's wheel in it does."""
         return f"{self._read('lock')} {self._read('wheel')}"
 
     @property

@@ -95,6 +95,7 @@ class Glance:
             "glance.wsgi.api",
             self._port,
             variables={"OS_GLANCE_CONFIG_DIR": str(self._directory)},
+            version=self._environment.openstack_version,
             files=(self._configuration,),
         )
         started = self._supervisor.start(program)

@@ -85,6 +85,7 @@ class Keystone:
             "keystone.wsgi.api",
             self._port,
             variables=variables,
+            version=self._environment.openstack_version,
             files=(self._configuration,),
         )
         started = self._supervisor.start(program)

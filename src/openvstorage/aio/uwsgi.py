@@ -25,6 +25,7 @@ def uwsgi_program(
     *,
     variables: Mapping[str, str] | None = None,
     arguments: str = "",
+    version: str,
     files: tuple[Path, ...] = (),
 ) -> Program:
     """Return the program that serves a WSGI application on a port of 127.0.0.1.
@@ -32,6 +33,7 @@ def uwsgi_program(
     :param module: ``package.module``; its ``application`` is served.
     :param variables: environment variables that tell the application where its configuration is.
     :param arguments: command line that the application sees, for those that read one.
+    :param version: a text that changes when its code does.
     :param files: its configuration files.
     """
     return Program(
@@ -46,7 +48,7 @@ def uwsgi_program(
         ),
         environment=variables or {},
         files=files,
-        version=environment.version,
+        version=version,
         # On SIGTERM uWSGI reloads.
         stop_signal=signal.SIGINT,
     )
