@@ -79,7 +79,7 @@ class Engine:
 
     async def settle(self) -> None:
         """Do all background work that is due now."""
-        await self.operations._housekeeping._round()
+        await self.operations._housekeeping.round()
 
 
 def connect(grant: dict[str, Any]) -> NbdClient:

@@ -36,6 +36,7 @@ class Housekeeping:
         self._context = context
         self._tasks = tasks
         self._wake = asyncio.Event()
+        self._one_round = asyncio.Lock()
         self._stopping = False
         self._merge: MergeIntoHead | FoldFrozen | None = None
         self._loop: asyncio.Task[None] | None = None
@@ -78,7 +79,7 @@ class Housekeeping:
     async def _run(self) -> None:
         while not self._stopping:
             try:
-                await self._round()
+                await self.round()
             except (ExportsError, OperationError, BackendError, OSError) as error:
                 log.warning("housekeeping: %s", error)
             except Exception:
@@ -91,16 +92,18 @@ class Housekeeping:
             if not self._stopping:
                 await asyncio.sleep(SETTLE_SECONDS)
 
-    async def _round(self) -> None:
-        await self._context.heartbeat()
-        await self._context.backend.sweep()
-        await self._reap()
-        await self._tasks.purge()
-        await self._retry_parked()
-        for merge in await self._context.backend.merges():
-            if self._stopping:
-                return
-            await self._try_merge(merge)
+    async def round(self) -> None:
+        """Do what is due now; waits for a round that is under way."""
+        async with self._one_round:
+            await self._context.heartbeat()
+            await self._context.backend.sweep()
+            await self._reap()
+            await self._tasks.purge()
+            await self._retry_parked()
+            for merge in await self._context.backend.merges():
+                if self._stopping:
+                    return
+                await self._try_merge(merge)
 
     async def _reap(self) -> None:
         async with self._context.db.read() as session:
