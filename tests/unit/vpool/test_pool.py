@@ -1,0 +1,71 @@
+"""The data directory: one service at a time, and only with the database that belongs to it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from openvstorage.vpool.model.database import Database
+from openvstorage.vpool.pool import PoolDirectory, PoolError, PoolLock, claim
+
+
+async def start(data: Path, *, accept_database: bool = False) -> str:
+    directory = PoolDirectory(data)
+    db = Database(directory.database_url())
+    try:
+        await db.upgrade()
+        return (await claim(directory, db, accept_database=accept_database)).guid
+    finally:
+        await db.close()
+
+
+def copy_database(data: Path, to: Path) -> None:
+    shutil.copy(data / "model.sqlite3", to)
+
+
+async def test_a_pool_keeps_its_identity(tmp_path: Path) -> None:
+    assert await start(tmp_path) == await start(tmp_path)
+    assert json.loads((tmp_path / "pool.json").read_text())["generation"] == 2
+
+
+async def test_an_older_copy_of_the_database_is_refused_and_can_be_accepted(tmp_path: Path) -> None:
+    guid = await start(tmp_path)
+    copy_database(tmp_path, tmp_path / "copy")
+    await start(tmp_path)
+    shutil.copy(tmp_path / "copy", tmp_path / "model.sqlite3")
+    with pytest.raises(PoolError, match="older copy"):
+        await start(tmp_path)
+    assert await start(tmp_path, accept_database=True) == guid
+    assert await start(tmp_path) == guid
+
+
+async def test_the_database_of_another_pool_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    await start(tmp_path / "one")
+    await start(tmp_path / "two")
+    copy_database(tmp_path / "one", tmp_path / "two" / "model.sqlite3")
+    with pytest.raises(PoolError, match="another pool"):
+        await start(tmp_path / "two")
+
+
+async def test_a_missing_marker_is_noticed(tmp_path: Path) -> None:
+    await start(tmp_path)
+    (tmp_path / "pool.json").unlink()
+    with pytest.raises(PoolError, match="missing"):
+        await start(tmp_path)
+
+
+async def test_a_damaged_marker_is_noticed(tmp_path: Path) -> None:
+    await start(tmp_path)
+    (tmp_path / "pool.json").write_text("{}")
+    with pytest.raises(PoolError, match="damaged"):
+        await start(tmp_path)
+
+
+def test_a_directory_is_served_once(tmp_path: Path) -> None:
+    with PoolLock(tmp_path), pytest.raises(PoolError, match="another process"), PoolLock(tmp_path):
+        pass
+    with PoolLock(tmp_path):
+        pass
