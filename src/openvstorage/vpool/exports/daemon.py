@@ -403,8 +403,8 @@ class StorageDaemon:
         return self._group
 
     async def set_limits(self, limits: Limits) -> None:
-        """Set the QoS limits of the running daemon; they count at once."""
-        await self.execute("qom-set", path=f"/objects/{self._group}", property="limits", value=limits.as_qmp())
+        """Set the QoS limits of the running daemon; they count at once, and what waits for old ones goes on."""
+        await hold.set_limits(self, limits)
 
     async def hold(self) -> None:
         """Let no request of any client through from now on, until :meth:`release`. See :mod:`hold`."""

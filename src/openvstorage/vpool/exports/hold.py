@@ -22,7 +22,7 @@ from openvstorage.vpool.exports.limits import Limits
 if TYPE_CHECKING:
     from openvstorage.vpool.exports.daemon import StorageDaemon
 
-__all__ = ["drain", "hold", "release"]
+__all__ = ["drain", "hold", "release", "set_limits"]
 
 _RATE = 100_000
 _OVERDRAFT = 1 << 20
@@ -43,12 +43,18 @@ async def hold(daemon: StorageDaemon) -> None:
 
 async def release(daemon: StorageDaemon, limits: Limits) -> None:
     """See :meth:`StorageDaemon.release`."""
-    await daemon.set_limits(limits)
-    held = await _groups(daemon)
-    if held:
-        await _move(daemon, daemon.group)
-    for name in held:
+    await _write_limits(daemon, limits)
+    await _move(daemon, daemon.group)
+    for name in await _groups(daemon):
         await daemon.execute("object-del", id=name)
+
+
+async def set_limits(daemon: StorageDaemon, limits: Limits) -> None:
+    """See :meth:`StorageDaemon.set_limits`. A hold stays."""
+    await _write_limits(daemon, limits)
+    # A request that waits would wait as long as the old limits made it, be that hours.
+    if not await _groups(daemon):
+        await _move(daemon, daemon.group)
 
 
 async def drain(daemon: StorageDaemon) -> None:
@@ -60,7 +66,8 @@ async def drain(daemon: StorageDaemon) -> None:
 async def _overdraw(daemon: StorageDaemon, group: str) -> None:
     """Read 1 MiB, in one request, through a filter of the group; the first request of a group always passes."""
     for options in (
-        {"driver": "null-co", "node-name": _SOURCE, "size": _OVERDRAFT, "read-zeroes": True},
+        # Not known to read as zeroes: the job would then not read at all.
+        {"driver": "null-co", "node-name": _SOURCE, "size": _OVERDRAFT, "read-zeroes": False},
         {"driver": "throttle", "node-name": _GATE, "throttle-group": group, "file": _SOURCE},
         {"driver": "null-co", "node-name": _SINK, "size": _OVERDRAFT},
     ):
@@ -69,6 +76,10 @@ async def _overdraw(daemon: StorageDaemon, group: str) -> None:
     await jobs.run(daemon, "blockdev-backup", job, None)
     for node in (_GATE, _SOURCE, _SINK):
         await daemon.execute("blockdev-del", {"node-name": node})
+
+
+async def _write_limits(daemon: StorageDaemon, limits: Limits) -> None:
+    await daemon.execute("qom-set", path=f"/objects/{daemon.group}", property="limits", value=limits.as_qmp())
 
 
 async def _groups(daemon: StorageDaemon) -> list[str]:

@@ -1,0 +1,66 @@
+"""Starting a process that outlives this one, with its output in a file."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["Output", "spawn"]
+
+_LOCKED = re.compile(r'Failed to get (shared )?"[^"]+" lock')
+
+
+class Output:
+    """What a process has written to a log file since it was started."""
+
+    def __init__(self, path: Path, start: int) -> None:
+        self._path = path
+        self._start = start
+
+    def text(self) -> str:
+        """Its lines as one, without the program's name and the option values it quotes."""
+        with self._path.open("rb") as file:
+            file.seek(self._start)
+            lines = file.read().decode(errors="replace").strip().splitlines()
+        lines = [re.sub(r"^\S*qemu-storage-daemon: ", "", line) for line in lines]
+        return "; ".join(re.sub(r"^--\S+ \{.*\}: ", "", line) for line in lines) or "it ended without a word"
+
+    def tells_of_a_lock(self) -> bool:
+        """Whether it complains that another process holds the lock of an image."""
+        return bool(_LOCKED.search(self.text()))
+
+
+def spawn(words: Sequence[str], log_file: Path, fds: Sequence[int]) -> tuple[int, Output]:
+    """Start a process in a session of its own; blocks for the moment that takes.
+
+    Its environment is bare: ours may hold passwords, and its errors shall be in English. What it makes only its own
+    user can open.
+
+    :param words: program and arguments.
+    :param log_file: its output is appended here; made with mode 0600.
+    :param fds: file descriptors that it inherits under the same numbers.
+    :return: its pid and its output. The caller notices its end and collects its status.
+    :raise OSError: the program cannot be run, or the log not be opened.
+    """
+    log = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        said = Output(log_file, os.fstat(log).st_size)
+        process = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            env={"PATH": os.defpath, "LC_ALL": "C"},
+            pass_fds=fds,
+            start_new_session=True,
+            umask=0o077,
+        )
+    finally:
+        os.close(log)
+    # The status is collected through a pidfd: this object must neither wait for the process nor warn of it.
+    process.returncode = 0
+    return process.pid, said
