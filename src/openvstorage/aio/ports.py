@@ -7,7 +7,9 @@ while its service is down. A port that a stranger took meanwhile is replaced by 
 from __future__ import annotations
 
 import json
+import os
 import socket
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -16,8 +18,10 @@ from openvstorage.aio.paths import write_private
 
 __all__ = ["accepts", "choose_ports", "ephemeral_range", "is_free"]
 
-_FIRST = 18000
+_FIRST = 10000
 _LAST = 65000
+# Where a vPool service takes the ports of its exports from, one for each vDisk in use.
+_EXPORTS = range(26443, 32768)
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
@@ -66,7 +70,10 @@ def choose_ports(
     remembered: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
     ports: dict[str, int] = {}
     changed: list[str] = []
-    candidates = (port for port in range(_FIRST, _LAST) if port not in avoid)
+    # Each state directory begins elsewhere: clouds that are brought up at once should not race for the same ports.
+    allowed = [port for port in range(_FIRST, _LAST) if port not in avoid and port not in _EXPORTS]
+    begin = zlib.crc32(os.fsencode(file)) % len(allowed) if allowed else 0
+    candidates = iter(allowed[begin:] + allowed[:begin])
     for name in names:
         port = remembered.get(name)
         if port is not None and (running(name) or is_free(port)):

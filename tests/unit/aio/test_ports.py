@@ -26,8 +26,8 @@ def test_ephemeral_range_includes_both_ends(tmp_path: Path) -> None:
 
 
 def test_ports_lie_outside_the_range_to_avoid(tmp_path: Path) -> None:
-    ports, _ = choose_ports(tmp_path / "ports", ["a", "b", "c"], nobody, range(18000, 18100))
-    assert all(port >= 18100 for port in ports.values())
+    ports, _ = choose_ports(tmp_path / "ports", ["a", "b", "c"], nobody, range(10000, 40000))
+    assert all(port >= 40000 for port in ports.values())
     assert len(set(ports.values())) == 3
 
 
@@ -66,3 +66,9 @@ def test_a_port_taken_by_our_own_program_is_kept(tmp_path: Path) -> None:
 def test_no_port_left_is_an_error_in_words(tmp_path: Path) -> None:
     with pytest.raises(PortsExhausted, match="no free TCP port between"):
         choose_ports(tmp_path / "ports", ["a"], nobody, range(65536))
+
+
+def test_clouds_that_come_up_at_once_choose_different_ports(tmp_path: Path) -> None:
+    first, _ = choose_ports(tmp_path / "first", ["a", "b"], nobody, NONE)
+    second, _ = choose_ports(tmp_path / "second", ["a", "b"], nobody, NONE)
+    assert not set(first.values()) & set(second.values())
