@@ -249,6 +249,18 @@ def upgrade() -> None:
     with op.batch_alter_table("snapshot", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_snapshot_backend_ref"), ["backend_ref"], unique=False)
 
+    # vdisk and snapshot refer to each other. SQLite took the reference with the table; where a table can be altered,
+    # use_alter has kept it back until both are there.
+    if op.get_bind().dialect.supports_alter:
+        op.create_foreign_key(
+            op.f("fk_vdisk_parent_snapshot_guid"),
+            "vdisk",
+            "snapshot",
+            ["parent_snapshot_guid"],
+            ["guid"],
+            ondelete="SET NULL",
+        )
+
     op.create_table(
         "grant",
         sa.Column("guid", sa.String(length=36), nullable=False),
