@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cinder import context as cinder_context
+from cinder import objects
 from cinder.volume import configuration
 from oslo_config import cfg
 from tests.support.standin29 import PASSWORD, USERNAME, StandIn
 from tests.support.standin29_tls import Authority
 from tests.support.vpool_service import VpoolService
-
-from cinder import context as cinder_context
-from cinder import objects
 
 objects.register_all()
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cinder import exception, objects
 from tests.support.vpool_service import VpoolService
 
-from cinder import exception, objects
 from openvstorage.edge.errors import EdgeError
 from openvstorage.edge.nbd import NbdClient
 

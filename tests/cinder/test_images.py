@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cinder import exception
 from tests.cinder.conftest import GIB, FakeGlance
 
-from cinder import exception
 from openvstorage.cinder import connection
 from openvstorage.edge import qemu_img
 from openvstorage.edge.location import NbdLocation

@@ -47,8 +47,3 @@ def test_methods_take_what_cinder_passes(name: str) -> None:
     ours = list(inspect.signature(getattr(OpenvStorageEdgeVolumeDriver, name)).parameters)
     theirs = list(inspect.signature(getattr(base.VolumeDriver, name)).parameters)
     assert ours[: len(theirs)] == theirs
-
-
-def test_what_is_not_there_yet_is_said_so_that_cinder_uses_its_own_way() -> None:
-    for name in ("migrate_volume", "retype", "create_group", "manage_existing"):
-        assert name not in vars(OpenvStorageEdgeVolumeDriver)

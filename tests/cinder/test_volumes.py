@@ -7,10 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from cinder import exception
 from tests.cinder.conftest import GIB
 from tests.support.standin29 import StandIn
-
-from cinder import exception
 
 Make = Callable[..., Any]
 

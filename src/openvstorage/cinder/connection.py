@@ -20,7 +20,15 @@ from openvstorage.cinder.pool import Pool
 from openvstorage.client import Grant, InUse, Mode, NotFound, OpenvStorageError
 from openvstorage.edge.location import EdgeLocation
 
-__all__ = ["DRIVER_VOLUME_TYPE", "connect", "disconnect", "edge_location", "transfer"]
+__all__ = [
+    "DRIVER_VOLUME_TYPE",
+    "connect",
+    "connect_snapshot",
+    "disconnect",
+    "disconnect_snapshot",
+    "edge_location",
+    "transfer",
+]
 
 LOG = logging.getLogger(__name__)
 
@@ -72,6 +80,32 @@ def disconnect(pool: Pool, volume: Any, connector: dict[str, Any] | None) -> boo
         if is_ours and host in (None, grant.client):
             _revoke(pool, grant)
     return False
+
+
+def connect_snapshot(pool: Pool, snapshot: Any, connector: dict[str, Any], resolvers: list[str]) -> dict[str, Any]:
+    """Let the connector's host read a snapshot and say how; as ``connect``, read-only.
+
+    :raises NotImplementedError: the cluster serves no snapshots.
+    """
+    if not pool.has_grants:
+        raise NotImplementedError("snapshots are served by clusters with NBD only")
+    vdisk_guid, guid = pool.snapshot(snapshot)
+    grant = pool.client.grants.create(vdisk_guid, connector["host"], f"snapshot-{snapshot.id}", "ro", guid)
+    data = {"volume_id": snapshot.volume_id, "vdisk": vdisk_guid, "access_mode": "ro", **_nbd(grant)}
+    return {"driver_volume_type": DRIVER_VOLUME_TYPE, "data": {**data, "resolvers": resolvers}}
+
+
+def disconnect_snapshot(pool: Pool, snapshot: Any, connector: dict[str, Any] | None) -> None:
+    """Take the grants of a snapshot back, of the connector's host or of all hosts."""
+    host = (connector or {}).get("host")
+    try:
+        vdisk_guid, guid = pool.snapshot(snapshot)
+    except NotFound as error:
+        LOG.debug("Snapshot %s is gone, and its grants with it: %s", snapshot.name, error)
+        return
+    for grant in pool.client.grants.list(vdisk_guid):
+        if grant.snapshot_guid == guid and host in (None, grant.client):
+            _revoke(pool, grant)
 
 
 @contextmanager

@@ -12,6 +12,8 @@ from oslo_log import log as logging
 from openvstorage import __version__
 from openvstorage.cinder import connection, images, opts, stats
 from openvstorage.cinder.errors import SetupError, setup_fault, translated
+from openvstorage.cinder.groups import GroupOperations
+from openvstorage.cinder.manage import ManageOperations
 from openvstorage.cinder.pool import GIB, Pool
 from openvstorage.client import ConfigurationError, NotFound, OpenvStorageError
 
@@ -21,7 +23,7 @@ LOG = logging.getLogger(__name__)
 
 
 @interface.volumedriver
-class OpenvStorageEdgeVolumeDriver(driver.VolumeDriver):  # type: ignore[misc]
+class OpenvStorageEdgeVolumeDriver(GroupOperations, ManageOperations, driver.VolumeDriver):  # type: ignore[misc]
     """Volumes as vDisks of one vPool, served over NBD, or by the edge of an Open vStorage cluster.
 
     Written for Cinder 29, works on 25; with eventlet and with native threads. A volume's ``provider_id`` is the guid
@@ -38,7 +40,6 @@ class OpenvStorageEdgeVolumeDriver(driver.VolumeDriver):  # type: ignore[misc]
         """Take what the volume manager gives, and register the options. No I/O."""
         super().__init__(*args, **kwargs)
         opts.register(self.configuration)
-        self._pool: Pool | None = None
         # The guide of 2017 tells operators to look for these two markers.
         LOG.debug("libovsvolumedriver.init %s", self._backend_name)
 
@@ -76,13 +77,6 @@ class OpenvStorageEdgeVolumeDriver(driver.VolumeDriver):  # type: ignore[misc]
         LOG.info("Backend %s uses vPool %s (%s); features: %s", self._backend_name, vpool.name, vpool.guid, features)
 
     @property
-    def pool(self) -> Pool:
-        """The vPool, from ``do_setup`` on. :raises SetupError: before."""
-        if self._pool is None:
-            raise SetupError(message="the driver is used before do_setup")
-        return self._pool
-
-    @property
     def _backend_name(self) -> str:
         return str(self.configuration.safe_get("volume_backend_name") or self.configuration.config_group)
 
@@ -105,7 +99,17 @@ class OpenvStorageEdgeVolumeDriver(driver.VolumeDriver):  # type: ignore[misc]
     def extend_volume(self, volume: Any, new_size: int) -> None:
         """Grow a volume, attached or not, to ``new_size`` GiB."""
         with translated(f"extend volume {volume.name} to {new_size} GiB"):
-            self.pool.client.vdisks.extend(self.pool.vdisk(volume), new_size * GIB)
+            self.pool.extend(volume, new_size)
+
+    def retype(self, context: Any, volume: Any, new_type: Any, diff: Any, host: Any) -> tuple[bool, None]:
+        """Change the type of a volume, attached or not: back-end QoS reaches a running guest at once."""
+        with translated(f"retype volume {volume.name}"):
+            return self.pool.retype(volume, new_type.id), None
+
+    def migrate_volume(self, context: Any, volume: Any, host: dict[str, Any]) -> tuple[bool, None]:
+        """Move a volume to another backend on the same vPool, which moves nothing; else let Cinder copy it."""
+        there = host["capabilities"].get("location_info")
+        return there == stats.location_info(self.pool), None
 
     def create_cloned_volume(self, volume: Any, src_vref: Any) -> dict[str, Any]:
         """Make a volume from another one, in constant time; it may be larger."""
@@ -193,11 +197,9 @@ class OpenvStorageEdgeVolumeDriver(driver.VolumeDriver):  # type: ignore[misc]
 
     def initialize_connection(self, volume: Any, connector: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Let a host open a volume and tell it how. Asking again changes nothing."""
-        addresses, port = self.configuration.openvstorage_management_ips, self.configuration.openvstorage_port
-        resolvers = [f"https://{_bracketed(address.strip())}:{port}" for address in addresses]
         with translated(f"attach volume {volume.name} to host {connector['host']}"):
             timeout = self.configuration.openvstorage_snapshot_timeout
-            return connection.connect(self.pool, volume, connector, resolvers, timeout)
+            return connection.connect(self.pool, volume, connector, self._resolvers(), timeout)
 
     def terminate_connection(self, volume: Any, connector: dict[str, Any] | None, **kwargs: Any) -> bool:
         """End a host's access to a volume, or every host's when ``connector`` is None; harmless when repeated.
@@ -206,6 +208,20 @@ class OpenvStorageEdgeVolumeDriver(driver.VolumeDriver):  # type: ignore[misc]
         """
         with translated(f"detach volume {volume.name} from host {(connector or {}).get('host', '(all)')}"):
             return connection.disconnect(self.pool, volume, connector)
+
+    def initialize_connection_snapshot(self, snapshot: Any, connector: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Let a host read a snapshot, for a backup of a volume in use, and tell it how."""
+        with translated(f"attach snapshot {snapshot.name} to host {connector['host']}"):
+            return connection.connect_snapshot(self.pool, snapshot, connector, self._resolvers())
+
+    def terminate_connection_snapshot(self, snapshot: Any, connector: dict[str, Any] | None, **kwargs: Any) -> None:
+        """End a host's access to a snapshot, or every host's; harmless when repeated."""
+        with translated(f"detach snapshot {snapshot.name}"):
+            connection.disconnect_snapshot(self.pool, snapshot, connector)
+
+    def backup_use_temp_snapshot(self) -> bool:
+        """Tell that a volume in use is backed up through a snapshot that is read directly, not through a copy."""
+        return self.pool.has_grants
 
     def create_export(self, context: Any, volume: Any, connector: dict[str, Any]) -> None:
         """Do nothing: a grant makes the export."""
@@ -219,11 +235,22 @@ class OpenvStorageEdgeVolumeDriver(driver.VolumeDriver):  # type: ignore[misc]
         Cinder calls this for one attachment while another one may be in use, and after a refused one too.
         """
 
+    def create_export_snapshot(self, context: Any, snapshot: Any, connector: dict[str, Any]) -> None:
+        """Do nothing: a grant makes the export."""
+
+    def remove_export_snapshot(self, context: Any, snapshot: Any) -> None:
+        """Do nothing: the last grant takes the export with it."""
+
     # Statistics
 
     def _update_volume_stats(self) -> None:
         """Refresh what ``get_volume_stats`` gives; never raises for faults of the cluster."""
         self._stats = stats.collect(self.pool, self.configuration, self.VERSION)
+
+    def _resolvers(self) -> list[str]:
+        """Give the base URLs of the management API, where a host can ask where its grant is served now."""
+        addresses, port = self.configuration.openvstorage_management_ips, self.configuration.openvstorage_port
+        return [f"https://{_bracketed(address.strip())}:{port}" for address in addresses]
 
     def _discard(self, vdisk_guid: str) -> None:
         """Remove a vDisk that an image did not get into. Never raises: what went wrong before is what matters."""

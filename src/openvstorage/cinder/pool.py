@@ -8,9 +8,11 @@ from typing import Any
 from cinder import exception
 from oslo_log import log as logging
 
-from openvstorage.client import AlreadyExists, Client, HasClones, InUse, NotFound
+from openvstorage.cinder.errors import SetupError
+from openvstorage.cinder.qos import limits
+from openvstorage.client import AlreadyExists, Client, HasClones, InUse, NotFound, Qos
 
-__all__ = ["GIB", "Pool"]
+__all__ = ["GIB", "OnPool", "Pool"]
 
 LOG = logging.getLogger(__name__)
 
@@ -28,10 +30,19 @@ class Pool:
         self.client = client
         self.vpool_guid = vpool_guid
 
+    def has(self, feature: str) -> bool:
+        """Tell whether the cluster announces an extension; an Open vStorage cluster has none."""
+        return feature in self.client.features()
+
     @property
     def has_grants(self) -> bool:
         """Whether vDisks are served over NBD to holders of grants; False for Open vStorage's own edge."""
-        return "grants" in self.client.features()
+        return self.has("grants")
+
+    @staticmethod
+    def group_label(group_snapshot_id: str) -> str:
+        """Give the label that the snapshots of a consistent group snapshot share, each on its own vDisk."""
+        return f"group_snapshot-{group_snapshot_id}"
 
     def find_vdisk(self, volume: Any) -> str | None:
         """Give the guid of a volume's vDisk, or None where there is none.
@@ -55,8 +66,10 @@ class Pool:
         """Give the guid of a Cinder snapshot on its volume's vDisk, or None. Labels count on that vDisk only."""
         if snapshot.provider_id:
             return str(snapshot.provider_id)
-        found = (known.guid for known in self.client.snapshots.list(vdisk_guid) if known.label == snapshot.name)
-        return next(found, None)
+        labels = {snapshot.name}
+        if snapshot.group_snapshot_id:
+            labels.add(self.group_label(snapshot.group_snapshot_id))
+        return next((known.guid for known in self.client.snapshots.list(vdisk_guid) if known.label in labels), None)
 
     def snapshot(self, snapshot: Any) -> tuple[str, str]:
         """Give the guids of the vDisk and of the snapshot. :raises NotFound: there is no such vDisk or snapshot."""
@@ -67,13 +80,37 @@ class Pool:
         return vdisk_guid, guid
 
     def create(self, volume: Any) -> str:
-        """Make an empty vDisk of the volume's size and give its guid."""
+        """Make an empty vDisk of the volume's size and its type's limits, and give its guid."""
         return self._once(volume, lambda: self.client.vdisks.create(volume.name, volume.size * GIB, self.vpool_guid))
 
     def clone(self, volume: Any, vdisk_guid: str, snapshot_guid: str | None = None) -> str:
-        """Make the volume's vDisk as a copy, at the volume's size, and give its guid."""
+        """Make the volume's vDisk as a copy, of the volume's size and its type's limits, and give its guid."""
         size = volume.size * GIB
         return self._once(volume, lambda: self.client.vdisks.clone(vdisk_guid, volume.name, snapshot_guid, size))
+
+    def extend(self, volume: Any, size: int) -> None:
+        """Grow the volume's vDisk to ``size`` GiB; limits that count per GiB grow with it."""
+        guid = self.vdisk(volume)
+        self.client.vdisks.extend(guid, size * GIB)
+        self.limit(guid, volume, size)
+
+    def limit(self, vdisk_guid: str, volume: Any, size: int | None = None) -> None:
+        """Put the limits of the volume's type on a vDisk; where the type has none, nothing is done.
+
+        :param size: GiB, when it is not the volume's any more.
+        :raises NotSupported: the type has limits and the cluster knows none.
+        """
+        wanted = limits(volume.volume_type_id, size or volume.size)
+        if wanted is not None:
+            self.client.vdisks.set_qos(vdisk_guid, wanted)
+
+    def retype(self, volume: Any, volume_type_id: str) -> bool:
+        """Put the limits of another type on a volume, running or not. False where the cluster cannot."""
+        wanted = limits(volume_type_id, volume.size)
+        if not self.has("qos"):
+            return wanted is None
+        self.client.vdisks.set_qos(self.vdisk(volume), wanted or Qos())
+        return True
 
     def delete(self, volume: Any) -> None:
         """Delete the volume's vDisk; one that is not there is a success.
@@ -119,14 +156,16 @@ class Pool:
         The name holds the volume's id, so a vDisk that has it can only be what that attempt left, in whatever state.
         """
         try:
-            return make()
+            guid = make()
         except AlreadyExists:
             leftover = self.client.vdisks.find(volume.name, self.vpool_guid)
             if leftover is None:
                 raise
             LOG.warning("Removing vDisk %s, left by an earlier creation of volume %s.", leftover.guid, volume.name)
             self._delete_vdisk(leftover.guid, volume)
-            return make()
+            guid = make()
+        self.limit(guid, volume)
+        return guid
 
     def _delete_vdisk(self, guid: str, volume: Any) -> None:
         try:
@@ -139,3 +178,19 @@ class Pool:
             # Cinder, which decides who is attached, knows of nobody: a grant outlived the process that asked for it.
             LOG.warning("Volume %s is deleted although its vDisk has grants: %s", volume.name, error)
             self.client.vdisks.delete(guid, force=True)
+
+
+class OnPool:
+    """A part of the driver that works on the vPool.
+
+    :ivar _pool: set by ``do_setup``.
+    """
+
+    _pool: Pool | None = None
+
+    @property
+    def pool(self) -> Pool:
+        """The vPool, from ``do_setup`` on. :raises SetupError: before."""
+        if self._pool is None:
+            raise SetupError(message="the driver is used before do_setup")
+        return self._pool

@@ -11,7 +11,7 @@ from openvstorage.cinder.connection import DRIVER_VOLUME_TYPE
 from openvstorage.cinder.pool import GIB, Pool
 from openvstorage.client import Capacity, OpenvStorageError
 
-__all__ = ["collect"]
+__all__ = ["collect", "location_info"]
 
 LOG = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def collect(pool: Pool, backend: Any, version: str) -> dict[str, Any]:
         "vendor_name": "Open vStorage",
         "driver_version": version,
         "storage_protocol": DRIVER_VOLUME_TYPE,
-        "location_info": f"openvstorage:{pool.vpool_guid}",
+        "location_info": location_info(pool),
         "reserved_percentage": backend.safe_get("reserved_percentage"),
         "max_over_subscription_ratio": volume_utils.get_max_over_subscription_ratio(
             backend.safe_get("max_over_subscription_ratio"), supports_auto=True
@@ -39,6 +39,7 @@ def collect(pool: Pool, backend: Any, version: str) -> dict[str, Any]:
         "clone_across_pools": False,
         "QoS_support": False,
         "multiattach": False,
+        "consistent_group_snapshot_enabled": False,
         "shared_targets": False,
         "total_capacity_gb": 0,
         "free_capacity_gb": 0,
@@ -48,11 +49,24 @@ def collect(pool: Pool, backend: Any, version: str) -> dict[str, Any]:
         # Asked first because a cluster without capacity figures is not asked for them.
         pool.client.vpools.get(pool.vpool_guid)
         capacity = pool.client.vpools.capacity(pool.vpool_guid)
-        # Without grants nobody keeps the writers of a shared volume apart.
-        stats.update(_figures(capacity), multiattach=pool.has_grants, backend_state="up")
+        stats.update(_figures(capacity), **_abilities(pool), backend_state="up")
     except OpenvStorageError as error:
         LOG.error("No statistics of vPool %s, it is reported down: %s", pool.vpool_guid, error)
     return stats
+
+
+def location_info(pool: Pool) -> str:
+    """Name the place of the volumes: backends that say the same share one vPool."""
+    return f"openvstorage:{pool.vpool_guid}"
+
+
+def _abilities(pool: Pool) -> dict[str, bool]:
+    return {
+        # Without grants nobody keeps the writers of a shared volume apart.
+        "multiattach": pool.has_grants,
+        "QoS_support": pool.has("qos"),
+        "consistent_group_snapshot_enabled": pool.has("atomic_group_snapshots"),
+    }
 
 
 def _figures(capacity: Capacity | None) -> dict[str, Any]:
