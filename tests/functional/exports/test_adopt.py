@@ -12,13 +12,13 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from tests.support.nbd import NbdClient
 
 from openvstorage.vpool.exports.daemon import StorageDaemon
 from openvstorage.vpool.exports.errors import DaemonGone, NotOurs
 from openvstorage.vpool.exports.identity import Identity
 from openvstorage.vpool.exports.limits import Limits
 from openvstorage.vpool.exports.run_files import RunFiles
-from tests.support.nbd import NbdClient
 
 _PARENT = textwrap.dedent("""
     import asyncio, dataclasses, json, sys

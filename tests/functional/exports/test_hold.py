@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 
 import pytest
+from tests.support.nbd import NbdClient
 
 from openvstorage.vpool.exports.command import Export
 from openvstorage.vpool.exports.limits import Limits
 from openvstorage.vpool.exports.listener import listen
-from tests.support.nbd import NbdClient
 
 MIB = 1 << 20
 E = Export("e", True)

@@ -162,7 +162,7 @@ async def test_a_failed_merge_tells_why_and_leaves_the_graph(bench):
         "driver": "blkdebug",
         "node-name": "bad",
         "read-only": True,
-        "image": {"driver": "null-co", "size": 64 * MIB},
+        "image": {"driver": "null-co", "size": 64 * MIB, "read-zeroes": True},
         "inject-error": [{"event": "none", "iotype": "read", "errno": 5}],
     }
     daemon = await bench.launch("upper", blockdevs=[bad, bench.node("upper", "bad")])
@@ -188,4 +188,52 @@ async def test_a_hold_and_a_merge_do_not_disturb_each_other(bench):
 
 def _slow_base(nanoseconds: int) -> dict[str, object]:
     """Each read of it takes a while; the job reads half a MiB at a time."""
-    return {"driver": "null-co", "node-name": "slow", "size": 64 * MIB, "latency-ns": nanoseconds, "read-only": True}
+    return {
+        "driver": "null-co",
+        "node-name": "slow",
+        "size": 64 * MIB,
+        "latency-ns": nanoseconds,
+        "read-zeroes": True,  # without it nothing counts as allocated, and nothing is copied
+        "read-only": True,
+    }
+
+
+async def test_holds_and_limits_while_merges_begin_and_end(bench):
+    """A stream puts a node below the filter and takes it away: the filter must not be put back on what is gone."""
+    await bench.layer("base")
+    await _write(bench, "base", letter=b"b", offsets=range(0, 8 * MIB, _STEP))
+    await bench.layer("upper0", below="base")
+    daemon = await bench.launch("base", "upper0", exports=(E,))
+    client = await bench.client()
+    stop = False
+
+    async def write() -> int:
+        count = 0
+        while not stop:
+            count += 1
+            await client.write(0, count.to_bytes(8, "big") * 512)
+        return count
+
+    async def limit() -> None:
+        while not stop:
+            await daemon.set_limits(Limits())
+            await daemon.hold()
+            await daemon.release(Limits())
+
+    writing, limiting = asyncio.create_task(write()), asyncio.create_task(limit())
+    for turn in range(1, 31):
+        await bench.layer(f"upper{turn}", below=f"upper{turn - 1}")
+        async with daemon.graph_changes:  # as the caller's lock on the vDisk keeps holds and switches apart
+            await daemon.execute("blockdev-add", {**bench.node(f"upper{turn}"), "backing": None})
+            await daemon.execute("blockdev-snapshot", node=f"upper{turn - 1}", overlay=f"upper{turn}")
+        await daemon.run_stream(job="merge", head=f"upper{turn}", base="base")
+        await daemon.execute("blockdev-del", {"node-name": f"upper{turn - 1}"})
+    stop = True
+    count = await writing
+    await limiting
+    assert await daemon.head() == await daemon.below_top() == "upper30"
+    assert await client.read(0, 4096) == count.to_bytes(8, "big") * 512
+    await daemon.flush()
+    await client.close()
+    await daemon.kill()
+    assert (await _content(bench, "base", "upper30"))[1:] == [b"b"] * 127

@@ -65,6 +65,8 @@ class StorageDaemon:
         self._files = files
         self._group = command.group_id(vdisk, epoch)
         self._nodes: dict[str, dict[str, Any]] = {}
+        #: Held where nodes above a layer are added, removed or counted on; for this room's own modules.
+        self.graph_changes = asyncio.Lock()
         self._ended = asyncio.Event()
         self._ending: asyncio.Task[None] | None = None
         self._process = Process(identity, child=child, on_exit=self._process_ended)
@@ -202,6 +204,9 @@ class StorageDaemon:
     ) -> Self:
         """Take over a living daemon that an earlier process started.
 
+        Block jobs that were running are cancelled, or dismissed if they had ended: look at the graph. A hold stays
+        until :meth:`release`.
+
         :param identity: as recorded at its launch.
         :param blockdevs: options of nodes that were added after its launch, as far as they are to be flushed.
         :raise DaemonGone: that process has ended (also when its pid is another's by now); nothing else was touched.
@@ -218,6 +223,8 @@ class StorageDaemon:
             raise DaemonGone(vdisk=vdisk, pid=identity.pid) from None
         try:
             await daemon._prove_ours()
+            await jobs.clear(daemon)
+            await hold.clear(daemon)
             daemon._remember(*command.blockdevs_of(identity.pid), *blockdevs)
         except ProcessLookupError:
             await daemon.detach()
@@ -301,7 +308,15 @@ class StorageDaemon:
         return not self._ended.is_set()
 
     async def head(self) -> str:
-        """Name of the node directly below ``top``: the active layer."""
+        """Name of the active layer's node: the one below ``top``, or below the node that a running stream put there."""
+        answer = await self.execute("x-debug-query-block-graph")
+        node = graph.child(answer, TOP, "file") or ""
+        if node.startswith(jobs.STREAM_FILTER):
+            node = graph.child(answer, node, "file") or ""
+        return node
+
+    async def below_top(self) -> str:
+        """Name of the node directly below ``top``; for this room's own modules."""
         return await self._child(TOP, "file") or ""
 
     async def read_only(self) -> bool:

@@ -22,7 +22,7 @@ from openvstorage.vpool.exports.limits import Limits
 if TYPE_CHECKING:
     from openvstorage.vpool.exports.daemon import StorageDaemon
 
-__all__ = ["drain", "hold", "release", "set_limits"]
+__all__ = ["clear", "drain", "hold", "release", "set_limits"]
 
 _RATE = 100_000
 _OVERDRAFT = 1 << 20
@@ -44,6 +44,7 @@ async def hold(daemon: StorageDaemon) -> None:
 async def release(daemon: StorageDaemon, limits: Limits) -> None:
     """See :meth:`StorageDaemon.release`."""
     await _write_limits(daemon, limits)
+    # Also without a hold: what waits for the old limits goes on.
     await _move(daemon, daemon.group)
     for name in await _groups(daemon):
         await daemon.execute("object-del", id=name)
@@ -55,6 +56,13 @@ async def set_limits(daemon: StorageDaemon, limits: Limits) -> None:
     # A request that waits would wait as long as the old limits made it, be that hours.
     if not await _groups(daemon):
         await _move(daemon, daemon.group)
+
+
+async def clear(daemon: StorageDaemon) -> None:
+    """Remove what a service left that died while it made a hold; the hold itself, if it was complete, stays."""
+    for node in (_GATE, _SOURCE, _SINK):
+        if await daemon.node_exists(node):
+            await daemon.execute("blockdev-del", {"node-name": node})
 
 
 async def drain(daemon: StorageDaemon) -> None:
@@ -90,5 +98,7 @@ async def _groups(daemon: StorageDaemon) -> list[str]:
 
 async def _move(daemon: StorageDaemon, group: str) -> None:
     """Put the filter into a group. This drains it, which restarts the requests that wait."""
-    options = top_options(group, await daemon.head(), read_only=await daemon.read_only())
-    await daemon.execute("blockdev-reopen", options=[options])
+    async with jobs.paused(daemon):
+        below = await daemon.below_top()
+        options = top_options(group, below, read_only=await daemon.read_only())
+        await daemon.execute("blockdev-reopen", options=[options])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from openvstorage.vpool.exports.errors import DaemonGone, JobFailed, QmpError
@@ -12,10 +12,13 @@ from openvstorage.vpool.exports.errors import DaemonGone, JobFailed, QmpError
 if TYPE_CHECKING:
     from openvstorage.vpool.exports.daemon import StorageDaemon
 
-__all__ = ["Progress", "finish", "run_stream"]
+__all__ = ["STREAM_FILTER", "Progress", "clear", "finish", "paused", "run", "run_stream"]
 
 #: Called with what a job has done and what it has to do in all.
 Progress = Callable[[int, int], None]
+
+#: How the names of the nodes begin that streams put above the layer they write to, while they run.
+STREAM_FILTER = "stream-filter-"
 
 #: Seconds between two looks at a job whose events may have been missed.
 _LOOK = 0.5
@@ -32,6 +35,7 @@ async def run_stream(
 ) -> None:
     """See :meth:`StorageDaemon.run_stream`."""
     arguments: dict[str, Any] = {"job-id": job, "device": head, "auto-dismiss": False}
+    arguments["filter-node-name"] = f"{STREAM_FILTER}{job}"
     if base is not None:
         arguments["base-node"] = base
         if header is not None:
@@ -47,7 +51,8 @@ async def run(daemon: StorageDaemon, command: str, arguments: dict[str, Any], on
     """
     job = arguments["job-id"]
     try:
-        await daemon.execute(command, arguments)
+        async with daemon.graph_changes:
+            await daemon.execute(command, arguments)
         await finish(daemon, job, on_progress)
     except asyncio.CancelledError:
         # The start may have been cancelled too, with or without a job. It has to be gone before anybody goes on.
@@ -89,6 +94,50 @@ async def cancel(daemon: StorageDaemon, job: str) -> None:
             await finish(daemon, job)
 
 
+@contextlib.asynccontextmanager
+async def paused(daemon: StorageDaemon) -> AsyncIterator[None]:
+    """No job begins, ends or fails meanwhile, so that none adds or removes a node above a layer.
+
+    QEMU lets a command put back a node that a job has just removed, and the vDisk's requests fail there.
+    """
+    async with daemon.graph_changes:
+        stopped = []
+        try:
+            for info in await daemon.execute("query-jobs"):
+                # Refused by a job that has just ended.
+                with contextlib.suppress(QmpError):
+                    await daemon.execute("job-pause", id=info["id"])
+                    stopped.append(info["id"])
+                    await _at_rest(daemon, info["id"])
+            yield
+        finally:
+            await _to_the_end(_resume(daemon, stopped))
+
+
+async def clear(daemon: StorageDaemon) -> None:
+    """End all jobs that an earlier service has left, and those it has left paused."""
+    for info in await daemon.execute("query-jobs"):
+        await cancel(daemon, info["id"])
+
+
+async def _at_rest(daemon: StorageDaemon, job: str) -> None:
+    """Wait until a job that was asked to pause does nothing any more."""
+    with daemon.monitor.events("JOB_STATUS_CHANGE") as events:
+        while True:
+            info = await _info(daemon, job)
+            if info is None or info["status"] in ("paused", "standby", "concluded"):
+                return
+            async for event in events.within(_LOOK):
+                if event["data"]["id"] == job:
+                    break
+
+
+async def _resume(daemon: StorageDaemon, paused_jobs: list[str]) -> None:
+    for job in paused_jobs:
+        with contextlib.suppress(QmpError, DaemonGone):
+            await daemon.execute("job-resume", id=job)
+
+
 async def _info(daemon: StorageDaemon, job: str) -> dict[str, Any] | None:
     for info in await daemon.execute("query-jobs"):
         if info["id"] == job:
@@ -96,7 +145,7 @@ async def _info(daemon: StorageDaemon, job: str) -> dict[str, Any] | None:
     return None
 
 
-async def _to_the_end(work: Any) -> None:
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
     """Finish a coroutine although this task may be cancelled again meanwhile."""
     task = asyncio.ensure_future(work)
     while not task.done():
