@@ -105,6 +105,7 @@ class Caller:
         rate = RateWait(self.clock)
         pauses = growing(0.1, 2.0, 2.0)
         deadline = self.clock.monotonic() + self._patience
+        sent: TransportError | None = None
         while True:
             faults: list[TransportError] = []
             for endpoint in self._endpoints.in_order():
@@ -117,9 +118,11 @@ class Caller:
                     if fault.maybe_sent and request.unrepeatable:
                         raise
                     faults.append(fault)
+                    sent = sent or (fault if fault.maybe_sent else None)
             pause = next(pauses)
             if not any(_passing(fault) for fault in faults) or self.clock.monotonic() + pause > deadline:
-                raise _summary(faults) from faults[-1]
+                # Once it may have been done, a later "nobody listens" must not say that it was never sent.
+                raise (sent or _unreachable(faults)) from faults[-1].__cause__
             self.clock.sleep(pause)
 
     def _ask(self, endpoint: str, request: Request, rate: RateWait, hold_seconds: float, anonymous: bool) -> Answer:
@@ -191,11 +194,8 @@ def _passing(fault: TransportError) -> bool:
     return fault.retry_helps
 
 
-def _summary(faults: list[TransportError]) -> TransportError:
-    """Give one error for a round over all addresses: the one that says most about what may have happened."""
-    sent = next((fault for fault in faults if fault.maybe_sent), None)
-    if sent is not None:
-        return sent
+def _unreachable(faults: list[TransportError]) -> TransportError:
+    """Give one error for a round over all addresses in which nothing was sent."""
     if all(isinstance(fault, CertificateError) for fault in faults):
         return faults[0]
     return Unreachable(

@@ -14,7 +14,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPSConnection
 from urllib3.connectionpool import HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, SSLError
 
 from openvstorage.client.errors import AnswerLost, CertificateError, ConfigurationError, TransportError, Unreachable
 
@@ -37,7 +37,7 @@ class Request:
     method: str
     path: str
     params: Mapping[str, str] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes | None = field(default=None, repr=False)
     unrepeatable: bool = False
 
@@ -59,7 +59,7 @@ class _Connection(HTTPSConnection):
             super().connect()
         except ssl.SSLCertVerificationError:
             raise
-        except OSError as error:
+        except (OSError, SSLError) as error:
             raise NewConnectionError(self, f"TLS handshake: {error}") from error
 
 
@@ -111,10 +111,9 @@ class Wire:
                 )
                 return Answer(response.status_code, response.headers, response.content)
         except requests.RequestException as error:
+            # It goes along as the cause; the request in it holds the token, or the password.
+            error.request = None
             raise _fault(endpoint, error) from error
-        except OSError as error:
-            # requests wraps every network error; what is left is the CA file it could not read.
-            raise ConfigurationError(reason=f"CA file {self._verify}: {error}") from error
 
     def close(self) -> None:
         """Close the idle connections; those in use close when their exchange ends. May be called again."""
@@ -144,6 +143,8 @@ class Wire:
             session.close()
 
     def _new_session(self) -> requests.Session:
+        if isinstance(self._verify, str):
+            _check_ca_file(self._verify)
         session = requests.Session()
         # The environment would put a .netrc entry over our Authorization header, REQUESTS_CA_BUNDLE over the CA
         # file, and a proxy between two machines of one network.
@@ -151,6 +152,14 @@ class Wire:
         session.verify = self._verify
         session.mount("https://", _Adapter())
         return session
+
+
+def _check_ca_file(path: str) -> None:
+    """Look at the CA file before requests does, which reports a bad one like a failing network."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+    except OSError as error:
+        raise ConfigurationError(reason=f"CA file {path}: {error.strerror or error}") from error
 
 
 def _fault(endpoint: str, error: requests.RequestException) -> TransportError:

@@ -108,6 +108,7 @@ def test_nobody_listens(certificate, connect):
     with pytest.raises(Unreachable, match="Connection refused") as caught:
         client.vdisks.get("x")
     assert not caught.value.maybe_sent
+    assert caught.value.__cause__.request is None, "the request held the password"
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
@@ -196,9 +197,16 @@ def test_the_environment_does_not_change_who_is_trusted(standin, connect, monkey
     assert connect(standin).vpools.find("myvpool01")
 
 
-def test_a_missing_ca_file_is_named(standin, connect, tmp_path):
+@pytest.mark.parametrize(
+    "content", [None, "", "garbage", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+)
+def test_an_unusable_ca_file_is_named(standin, connect, tmp_path, content):
+    path = tmp_path / "nowhere.pem"
+    if content is not None:
+        path.write_text(content)
     with pytest.raises(ConfigurationError, match=r"nowhere\.pem"):
-        connect(standin, ca_file=tmp_path / "nowhere.pem").features()
+        connect(standin, ca_file=path).features()
+    assert standin.requests == []
 
 
 def test_a_port_without_tls_counts_as_not_sent(connect):

@@ -61,6 +61,15 @@ def test_a_change_with_key_is_repeated_with_the_same_key(clock, fault):
     assert len({request.body for _, request in wire.sent}) == 1
 
 
+def test_once_it_may_have_been_done_nobody_is_told_that_it_was_never_sent(clock):
+    replies = iter([AnswerLost(endpoint=NODE1, reason="reset")])
+    wire = ScriptedWire(lambda e, r: next(replies, Unreachable(endpoint=e, reason="refused")), ["idempotency_keys"])
+    with pytest.raises(AnswerLost, match="reset") as caught:
+        caller(wire, clock).post("vdisks/", {"name": "a"})
+    assert caught.value.maybe_sent
+    assert len(wire.sent) > 2
+
+
 def test_two_changes_have_two_keys(clock):
     wire = ScriptedWire(lambda e, r: answer("task"), ["idempotency_keys"])
     api = caller(wire, clock)

@@ -16,6 +16,7 @@ from openvstorage.client import (
 )
 from openvstorage.client.endpoints import Endpoints
 from openvstorage.client.names import segment
+from openvstorage.client.wire import Request
 
 
 @pytest.mark.parametrize(
@@ -114,3 +115,8 @@ def test_qos_round_trips_and_absent_means_no_limit():
     assert Qos.from_api({"iops_total": 100, "bps_read": None, "other": 1}) == Qos(iops_total=100)
     qos = Qos(iops_read=1, iops_write=2, bps_total=3)
     assert Qos.from_api(qos.to_api()) == qos
+
+
+def test_a_request_does_not_show_its_token():
+    request = Request("GET", "vpools/", {}, {"Authorization": "Bearer hunter2"}, b"password=hunter2")
+    assert "hunter2" not in repr(request)
