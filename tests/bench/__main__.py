@@ -41,8 +41,9 @@ def main() -> None:
             print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
     finally:
         shutil.rmtree(work)
-    about["load at the end"] = _load()
-    report.keep(results, about, output)
+        # what was measured before something erred is kept too
+        about["load at the end"] = _load()
+        report.keep(results, about, output)
     print()
     print(report.as_markdown(results, about))
     print(f"kept in {output}: bench.json, bench.md, bench.png")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from tests.bench.figures import Comparison, Fact, Results, Series
 from tests.bench.pool import Pool, running
@@ -114,9 +116,14 @@ def _reads_per_second(grant: Grant, size: int, iodepth: int, seconds: int, seed:
     return float(report["jobs"][0]["read"]["iops"])
 
 
-def _fio(grant: Grant, *options: str) -> dict:
-    command = ["fio", "--name=bench", "--ioengine=nbd", f"--uri={grant.uri}", "--output-format=json", *options]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+def _fio(grant: Grant, *options: str) -> dict[str, Any]:
+    """Run fio against an export. :returns: its report."""
+    with tempfile.NamedTemporaryFile("r") as report:
+        command = ["fio", "--name=bench", "--ioengine=nbd", f"--uri={grant.uri}", *options]
+        command += ["--output-format=json", f"--output={report.name}"]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        text = report.read()
     if result.returncode:
-        raise RuntimeError(f"fio failed: {result.stderr.strip() or result.stdout.strip()}")
-    return json.loads(result.stdout)
+        raise RuntimeError(f"fio failed: {result.stderr.strip() or text.strip()}")
+    found: dict[str, Any] = json.loads(text[text.index("{") :])  # notes for people come first
+    return found
