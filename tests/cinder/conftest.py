@@ -31,6 +31,7 @@ from openvstorage.cinder.driver import OpenvStorageEdgeVolumeDriver  # noqa: E40
 
 GIB = 1024**3
 CONF = cfg.CONF
+SECRETS = {PASSWORD}
 PROJECT = "3f5b8a0e7c1d4c0c9e2f6a7b8c9d0e1f"
 
 
@@ -171,12 +172,14 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VpoolService]:
 @pytest.fixture
 def service_section(service: VpoolService) -> dict[str, Any]:
     status = service.status
+    password = Path(status["password_file"]).read_text().strip()
+    SECRETS.add(password)
     return {
         "volume_backend_name": "myvpool01",
         "openvstorage_management_ips": ",".join(status["management_ips"]),
         "openvstorage_port": status["port"],
         "openvstorage_username": status["username"],
-        "openvstorage_password": Path(status["password_file"]).read_text().strip(),
+        "openvstorage_password": password,
         "openvstorage_vpool_guid": status["vpool_guid"],
         "openvstorage_ca_file": status["ca_file"],
     }
@@ -238,5 +241,12 @@ class FakeGlance:
 
 
 @pytest.fixture(autouse=True)
-def all_logs(caplog: pytest.LogCaptureFixture) -> None:
+def no_secret_in_any_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Every test runs at debug level, and none of them may log a password or a token."""
     caplog.set_level(logging.DEBUG)
+    yield
+    records = [record for phase in ("setup", "call") for record in caplog.get_records(phase)]
+    text = "\n".join(logging.Formatter().format(record) for record in records)
+    for secret in SECRETS:
+        assert secret not in text
+    assert "Bearer ey" not in text

@@ -10,6 +10,7 @@ import pytest
 from cinder import exception
 from tests.cinder.conftest import GIB
 from tests.support.standin29 import StandIn
+from tests.support.standin29_tls import Authority
 
 Make = Callable[..., Any]
 
@@ -237,3 +238,19 @@ def test_a_dead_cluster_is_down_and_gets_no_volumes(
     assert stats["free_capacity_gb"] == 0
     with pytest.raises(exception.VolumeBackendAPIException, match=str(standin.port)):
         standin_driver.create_volume(make_volume())
+
+
+def test_one_of_two_addresses_dies_and_no_operation_fails(
+    standin_driver: Any, standin: StandIn, authority: Authority, make_volume: Make
+) -> None:
+    """The guide's management_ips: 127.0.0.1 and 127.0.0.2, two nodes of one cluster."""
+    certificate = authority.issue("127.0.0.1", "127.0.0.2")
+    volumes = [make_volume() for _ in range(6)]
+    with StandIn(certificate, "127.0.0.2", standin.cluster, standin.port):
+        for number, volume in enumerate(volumes):
+            if number == 3:
+                standin.stop()
+            create(standin_driver, volume)
+        for volume in volumes:
+            standin_driver.delete_volume(volume)
+    assert standin.cluster.vdisks == {}
