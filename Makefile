@@ -7,7 +7,7 @@ BIN := .venv/bin
 STATE ?= var/aio
 PYTEST_OPTIONS ?=
 
-.PHONY: help install packages demo tour down test e2e lint format bench docs
+.PHONY: help install packages demo tour down test test-cinder e2e lint format bench docs
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -40,6 +40,10 @@ down: install ## stop the cloud of `make demo`; it keeps its volumes
 
 test: install packages ## unit and functional tests (at most 10 minutes)
 	$(BIN)/pytest tests/unit tests/functional $(PYTEST_OPTIONS)
+
+test-cinder: install packages ## the Cinder driver, where only Cinder (2026.2, then 2024.2) and our wheel are installed
+	$(BIN)/python tests/support/cinder_env.py 29
+	$(BIN)/python tests/support/cinder_env.py 25
 
 e2e: install packages ## tests on a real OpenStack of their own (at most 15 minutes)
 	$(BIN)/pytest tests/e2e $(PYTEST_OPTIONS)
