@@ -38,6 +38,7 @@ class VpoolService:
 
     def start(self) -> None:
         """Start the service and wait until it is healthy."""
+        self.status = {}
         log = self.data.with_suffix(".log").open("ab")
         command = [self._command, "serve", "--data", str(self.data), "--listen", f"127.0.0.1:{self._port}"]
         command += ["--token-calls", "0"]  # one address, many clients
