@@ -113,6 +113,8 @@ def test_a_killed_start_and_a_taken_port_are_survived(all_in_one: AllInOne) -> N
     ports = all_in_one.state / "etc" / "ports.json"
     taken = json.loads(ports.read_text())["keystone"]
     with socket.socket() as stranger:
+        # As servers do: connections of the program that had the port may be in TIME_WAIT.
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         stranger.bind(("127.0.0.1", taken))
         stranger.listen()
         start = subprocess.Popen(all_in_one.argv("up"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
