@@ -77,6 +77,16 @@ def test_pipelined_requests_arrive_all_and_in_place(server: Server) -> None:
         assert nbd.read(SIZE - 512, 512) == b"e" * 512
 
 
+def test_no_more_requests_are_in_flight_than_the_window_allows(start: Start) -> None:
+    server = start()
+    with connect(server, window=4, timeout=0.5) as nbd:
+        server.signal(signal.SIGSTOP)
+        for number in range(4):
+            nbd.submit_write(number * 512, b"x" * 512)
+        with pytest.raises(TransportError, match="timeout"):
+            nbd.submit_write(4 * 512, b"x" * 512)
+
+
 def test_zero_and_trim_give_space_back(server: Server) -> None:
     with connect(server) as nbd:
         nbd.write(0, b"x" * 16 * MIB)
