@@ -1,4 +1,4 @@
-"""What the OpenAPI document allows, and what it does not, finds no fault in the service. A longer run: tests/fuzz.py."""
+"""What the OpenAPI document allows, and what it does not, finds no fault in the service. Longer runs: tests.fuzz."""
 
 from __future__ import annotations
 

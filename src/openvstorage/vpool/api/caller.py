@@ -6,11 +6,10 @@ clients log in again on either.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Annotated
 
-from fastapi import Depends, Request, Security
-from fastapi.security import HTTPBearer
+from fastapi import Request, Security
+from fastapi.security import HTTPBearer, SecurityScopes
 
 from openvstorage.vpool.access.roles import Role
 from openvstorage.vpool.access.tokens import Principal
@@ -37,28 +36,27 @@ def bearer_token(request: Request) -> str | None:
     return parts[1]
 
 
-def requires(*roles: Role) -> Callable[..., Awaitable[Principal]]:
-    """Make a dependency that lets a request in.
+async def caller(
+    request: Request, needed: SecurityScopes, _documented: Annotated[object, Security(_scheme)] = None
+) -> Principal:
+    """Dependency that lets a request in; its scopes are the roles that the token needs, all of them.
 
-    :param roles: what the token needs, all of them.
-    :returns: a dependency that gives the principal and leaves it in the request's state.
+    :returns: the principal, who is also left in the request's state.
+    :raises ApiError: 403, no token or a role is missing; 401, the header is not a bearer's.
+    :raises TokenRefused: 401.
     """
-
-    async def dependency(request: Request, _documented: Annotated[object, Security(_scheme)] = None) -> Principal:
-        token = bearer_token(request)
-        if token is None:
-            raise DetailError(403, "Authentication credentials were not provided.")
-        principal = await context_of(request).tokens.verify(token)
-        missing = [role for role in roles if role not in principal.roles]
-        if missing:
-            raise ApiError(403, "invalid_roles", f"This call needs the role {missing[0]}")
-        request.state.principal = principal
-        return principal
-
-    return dependency
+    token = bearer_token(request)
+    if token is None:
+        raise DetailError(403, "Authentication credentials were not provided.")
+    principal = await context_of(request).tokens.verify(token)
+    missing = [role for role in needed.scopes if role not in principal.roles]
+    if missing:
+        raise ApiError(403, "invalid_roles", f"This call needs the role {missing[0]}")
+    request.state.principal = principal
+    return principal
 
 
-READS = Depends(requires(Role.READ))
-VIEWS = Depends(requires(Role.READ, Role.MANAGE))
-WRITES = Depends(requires(Role.READ, Role.WRITE))
-MANAGES = Depends(requires(Role.READ, Role.WRITE, Role.MANAGE))
+READS = Security(caller, scopes=[Role.READ])
+VIEWS = Security(caller, scopes=[Role.READ, Role.MANAGE])
+WRITES = Security(caller, scopes=[Role.READ, Role.WRITE])
+MANAGES = Security(caller, scopes=[Role.READ, Role.WRITE, Role.MANAGE])
