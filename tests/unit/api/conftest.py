@@ -45,6 +45,8 @@ class RecordingOperations:
         self.submitted: list[tuple[str, dict[str, Any], str | None]] = []
         self.peers: dict[str, list[tuple[str, int]]] = {}
         self.asked_stored = 0
+        self.served: list[str] = []
+        self.not_served: Exception | None = None
 
     async def submit(
         self, kind: str, args: dict[str, Any], *, vdisk_guid: str | None, idempotency: Idempotency | None
@@ -71,6 +73,11 @@ class RecordingOperations:
         async with self.database.write() as session:
             task = await session.get_one(Task, task_guid)
             task.status, task.result, task.finished_at = status, result, time.time()
+
+    async def ensure_served(self, vdisk_guid: str) -> None:
+        if self.not_served is not None:
+            raise self.not_served
+        self.served.append(vdisk_guid)
 
     async def edge_clients(self, vdisk_guid: str) -> list[tuple[str, int]]:
         return self.peers.get(vdisk_guid, [])

@@ -13,6 +13,7 @@ from openvstorage.vpool.access.errors import LoginRefused, RateLimited, TokenRef
 from openvstorage.vpool.api import (
     cluster,
     envelopes,
+    grant_resolve,
     grants,
     metadata,
     tasks,
@@ -35,7 +36,7 @@ Every request but those for a token, for this document and for `GET /api/` names
 `*` for the newest: `Accept: application/json; version=*`.
 Calls that change something answer the id of a task; `GET /api/tasks/<id>/` tells what became of it.
 """
-RESOURCES = (metadata, tokens, vdisks, vdisk_actions, vpools, cluster, grants, tasks)
+RESOURCES = (metadata, tokens, vdisks, vdisk_actions, vpools, cluster, grants, grant_resolve, tasks)
 
 
 def create_app(context: ApiContext) -> FastAPI:

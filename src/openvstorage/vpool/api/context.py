@@ -9,6 +9,7 @@ from fastapi import Request
 
 from openvstorage import __version__
 from openvstorage.vpool.access.accounts import Accounts
+from openvstorage.vpool.access.grant_secrets import GrantSecrets
 from openvstorage.vpool.access.limits import RateLimit, RateLimiter
 from openvstorage.vpool.access.tokens import Tokens
 from openvstorage.vpool.model.database import Database
@@ -33,6 +34,9 @@ class Runner(Protocol):
     async def wait(self, task_guid: str, seconds: float) -> Task | None:
         """Give a task when it is ready, or as it is after so many seconds; None if there is none."""
 
+    async def ensure_served(self, vdisk_guid: str) -> None:
+        """Return when every client with a grant of a vDisk can connect."""
+
     async def edge_clients(self, vdisk_guid: str) -> list[tuple[str, int]]:
         """Give address and port of whoever is connected to a vDisk's export."""
 
@@ -50,7 +54,8 @@ class ApiSettings:
     :ivar release: name of the release that ``GET /api/`` tells.
     :ivar cluster_id: identity of the pool.
     :ivar strict_compat: refuse to delete what has children, as Open vStorage does.
-    :ivar token_limit: for the token endpoint; ``metadata_limit`` for ``GET /api/``.
+    :ivar token_limit: for the token endpoint; ``metadata_limit`` for ``GET /api/``; ``resolve_limit`` for hosts that
+        ask where their grants are served, which a host that starts hundreds of guests at once must not reach.
     :ivar max_body: longest request body in bytes.
     """
 
@@ -59,6 +64,7 @@ class ApiSettings:
     strict_compat: bool = False
     token_limit: RateLimit = field(default_factory=lambda: RateLimit(calls=5))
     metadata_limit: RateLimit = field(default_factory=lambda: RateLimit(calls=60))
+    resolve_limit: RateLimit = field(default_factory=lambda: RateLimit(calls=3000, lockout=10.0))
     max_body: int = 1024 * 1024
 
 
@@ -76,10 +82,14 @@ class ApiContext:
     settings: ApiSettings
     token_limiter: RateLimiter = field(init=False)
     metadata_limiter: RateLimiter = field(init=False)
+    resolve_limiter: RateLimiter = field(init=False)
+    grant_secrets: GrantSecrets = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "token_limiter", RateLimiter(self.settings.token_limit))
         object.__setattr__(self, "metadata_limiter", RateLimiter(self.settings.metadata_limit))
+        object.__setattr__(self, "resolve_limiter", RateLimiter(self.settings.resolve_limit))
+        object.__setattr__(self, "grant_secrets", GrantSecrets(self.db))
 
 
 def context_of(request: Request) -> ApiContext:

@@ -157,6 +157,19 @@ class StorageDriverShape(Shape):
     mountpoint: str
 
 
+class GrantLocationShape(BaseModel):
+    """Where a grant is served."""
+
+    guid: str
+    mode: str = Field(description="rw or ro")
+    state: str = Field(description="granting or granted")
+    export_name: str
+    host: str
+    port: int
+    tls: bool
+    size: int = Field(description="Bytes")
+
+
 class GrantShape(BaseModel):
     """The right of one client to open one vDisk for one consumer."""
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from sqlalchemy import select
 
 from openvstorage.vpool.api.caller import READS
-from openvstorage.vpool.api.context import context_of
+from openvstorage.vpool.api.context import ApiContext, context_of
 from openvstorage.vpool.api.documented import answers
 from openvstorage.vpool.api.envelopes import impossible, not_found
 from openvstorage.vpool.api.parameters import Parameters, parsed, query_schema
@@ -41,21 +41,23 @@ async def show_task(
     request: Request, task_id: str, asked: Annotated[TaskParameters, Depends(parsed(TaskParameters))]
 ) -> Response:
     """Show a task. An unknown one is PENDING for ever, never 404: that is what clients know."""
-    task = await context_of(request).operations.wait(task_id, asked.wait) if _possible(task_id) else None
-    return JSONResponse(shown(task_id, task))
+    context = context_of(request)
+    task = await context.operations.wait(task_id, asked.wait) if _possible(task_id) else None
+    result = await _result(context, task) if task is not None else None
+    return JSONResponse(shown(task_id, task) | {"result": result})
 
 
 @router.get("/{task_id}/get/", dependencies=[READS], **answers(Any, "The task's result; 204 for null"))
 async def get_task(request: Request, task_id: str) -> Response:
     """Wait until a task is done and give its bare result."""
-    operations = context_of(request).operations
+    context = context_of(request)
     waited = 0.0
     while waited < LONGEST_GET:
-        task = await operations.wait(task_id, LONGEST_WAIT) if _possible(task_id) else None
+        task = await context.operations.wait(task_id, LONGEST_WAIT) if _possible(task_id) else None
         if task is None:
             raise not_found("task")
         if task.status == TaskStatus.SUCCESS:
-            return Response(status_code=204) if task.result is None else JSONResponse(task.result)
+            return Response(status_code=204) if task.result is None else JSONResponse(await _result(context, task))
         if TaskStatus(task.status).ready:
             raise impossible(str(task.result))
         waited += LONGEST_WAIT
@@ -82,7 +84,7 @@ async def list_tasks(request: Request) -> Response:
 
 
 def shown(task_id: str, task: Task | None) -> dict[str, Any]:
-    """:returns: a task as clients know it."""
+    """:returns: a task as clients know it, but for its result."""
     status = TaskStatus(task.status) if task is not None else TaskStatus.PENDING
     return {
         "id": task_id,
@@ -90,8 +92,15 @@ def shown(task_id: str, task: Task | None) -> dict[str, Any]:
         "successful": status is TaskStatus.SUCCESS,
         "failed": status is TaskStatus.FAILURE,
         "ready": status.ready,
-        "result": task.result if task is not None and status.ready else None,
     }
+
+
+async def _result(context: ApiContext, task: Task) -> Any:
+    """Give a task's result once there is one. Whoever made a grant is told its secret, which is kept nowhere."""
+    status = TaskStatus(task.status)
+    if status is TaskStatus.SUCCESS and task.kind == "grant.create" and task.result is not None:
+        return {**task.result, "secret": await context.grant_secrets.of(task.result["guid"])}
+    return task.result if status.ready else None
 
 
 def _possible(task_id: str) -> bool:

@@ -8,7 +8,9 @@ from openvstorage.vpool.backends.base import PoolStats
 from openvstorage.vpool.exports.errors import DaemonGone
 from openvstorage.vpool.model.task import Task
 from openvstorage.vpool.model.vdisk import VDisk
+from openvstorage.vpool.operations import serving
 from openvstorage.vpool.operations.context import Context
+from openvstorage.vpool.operations.grants import Respawn
 from openvstorage.vpool.operations.housekeeping import Housekeeping
 from openvstorage.vpool.operations.journal import Journal
 from openvstorage.vpool.operations.recovery import recover
@@ -59,6 +61,17 @@ class Operations:
     async def wait(self, task_guid: str, seconds: float) -> Task | None:
         """:returns: the task once it is ready or after ``seconds``; None if it is unknown."""
         return await self._tasks.wait(task_guid, seconds)
+
+    async def ensure_served(self, vdisk_guid: str) -> None:
+        """Return when every client with a grant of the vDisk can connect; what runs already is left as it is.
+
+        Waits for whatever changes the vDisk at this moment, since that may have its exports closed.
+
+        :raises ExportsError: no daemon can be started. :raises OperationError: the vDisk is gone.
+        """
+        async with self._context.locks.hold((vdisk_guid,)):
+            if not await serving.is_served(self._context, vdisk_guid):
+                await self._context.journal.run_locked(Respawn(self._context, {"vdisk_guid": vdisk_guid}))
 
     async def edge_clients(self, vdisk_guid: str) -> list[tuple[str, int]]:
         """:returns: address and port of every client connected to the vDisk's export."""

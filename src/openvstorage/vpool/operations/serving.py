@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from openvstorage.vpool.exports.command import TOP
 from openvstorage.vpool.exports.command import Export as NbdExport
 from openvstorage.vpool.exports.daemon import StorageDaemon
+from openvstorage.vpool.exports.errors import DaemonGone
 from openvstorage.vpool.exports.errors import NotFenced as DropNotFenced
 from openvstorage.vpool.exports.identity import Identity
 from openvstorage.vpool.exports.limits import Limits
@@ -152,6 +153,18 @@ def _nbd_export(context: Context, grant: Grant, ref: str | None) -> NbdExport:
     return NbdExport(grant.export_name, writable=grant.mode == GrantMode.READ_WRITE, node=node)
 
 
+async def is_served(context: Context, vdisk_guid: str) -> bool:
+    """:returns: whether a daemon runs in which every client with a grant finds its export."""
+    daemon = context.fleet.get(vdisk_guid)
+    if daemon is None:
+        return False
+    wanted = {grant.export_name for grant, _ in await _served_grants(context, vdisk_guid)}
+    try:
+        return wanted <= set(await daemon.exports())
+    except DaemonGone:
+        return False
+
+
 async def open_exports(context: Context, vdisk_guid: str) -> None:
     """Let every client with a grant in, and nobody else; repeating it is harmless.
 
@@ -211,3 +224,14 @@ async def close_if_unused(context: Context, vdisk_guid: str, without: str | None
     await context.fleet.stop(vdisk_guid)
     async with context.db.write() as session:
         await session.execute(delete(Export).where(Export.vdisk_guid == vdisk_guid))
+
+
+async def close_unread(context: Context, vdisk_guid: str) -> None:
+    """Let the daemon close layers that were open only for a snapshot whose last grant is gone."""
+    daemon = context.fleet.get(vdisk_guid)
+    if daemon is None:
+        return
+    async with context.db.read() as session:
+        vdisk = await session.get(VDisk, vdisk_guid)
+    if vdisk is not None and vdisk.backend_ref is not None:
+        await context.backend.prune(daemon, vdisk.backend_ref)
