@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
+from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
 
 from openvstorage import __version__
@@ -16,6 +17,7 @@ from openvstorage.vpool.api import (
     grant_resolve,
     grants,
     metadata,
+    metrics,
     tasks,
     tokens,
     vdisk_actions,
@@ -61,15 +63,17 @@ def create_app(context: ApiContext) -> FastAPI:
         api.include_router(resource.router)
     app.include_router(api)
     app.add_api_route("/api/swagger.json", _swagger, include_in_schema=False)
-    _answer_errors(app)
+    app.include_router(metrics.router)
+    app.state.metrics = CollectorRegistry()
+    routes = RouteTable(app.openapi())
+    _answer_errors(app, routes)
     for layer in (HeadIsGet, VersionNegotiation, envelopes.ErrorGuard):  # the last is outermost
         app.add_middleware(layer)
+    app.add_middleware(metrics.RequestMetrics, template=routes.template, registry=app.state.metrics)
     return app
 
 
-def _answer_errors(app: FastAPI) -> None:
-    routes = RouteTable(app.openapi())
-
+def _answer_errors(app: FastAPI, routes: RouteTable) -> None:
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if error.status_code == 404:

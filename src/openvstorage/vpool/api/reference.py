@@ -27,6 +27,7 @@ _TITLES = {
     "cluster": "Nodes",
     "grants": "Grants",
     "tasks": "Tasks",
+    "metrics": "Metrics",
 }
 
 

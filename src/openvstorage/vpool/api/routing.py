@@ -29,14 +29,18 @@ class RouteTable:
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         self._routes = [
-            (re.compile(re.sub(r"\\\{[^/]*?\\\}", "[^/]+", re.escape(path))), [m for m in _METHODS if m in operations])
+            (_pattern(path), path, [method.upper() for method in _METHODS if method in operations])
             for path, operations in document["paths"].items()
         ]
 
     def methods(self, path: str) -> list[str]:
         """:returns: the methods of a path, upper case, with those that always come along; empty if there is none."""
-        found = [method.upper() for pattern, methods in self._routes if pattern.fullmatch(path) for method in methods]
+        found = [method for pattern, _, methods in self._routes if pattern.fullmatch(path) for method in methods]
         return _with_implied(found) if found else []
+
+    def template(self, path: str) -> str | None:
+        """:returns: the endpoint of a path, as the document writes it; None if there is none."""
+        return next((template for pattern, template, _ in self._routes if pattern.fullmatch(path)), None)
 
     async def answer_not_found(self, request: Request, _error: Exception) -> Response:
         """301 to the path with its slash if there is an endpoint, else 404."""
@@ -73,6 +77,10 @@ class HeadIsGet:
             await send(message)
 
         await self.app({**scope, "method": "GET"}, receive, bodiless)
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\\\{[^/]*?\\\}", "[^/]+", re.escape(path)))
 
 
 def _with_implied(methods: Iterable[str]) -> list[str]:
