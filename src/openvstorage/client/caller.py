@@ -78,6 +78,15 @@ class Caller:
         payload = json.dumps(body or {}, separators=(",", ":")).encode()
         return self._call(Request("POST", path, {}, headers, payload, unrepeatable=not keyed))
 
+    def ask(self, path: str, authorization: str) -> Any:
+        """Ask something by POST that changes nothing, without a token but under another authorization. Blocks.
+
+        :returns: the decoded JSON.
+        :raises Refused, TransportError, AuthenticationError, RateLimited, UnexpectedAnswer: as the classes say.
+        """
+        headers = {**_HEADERS, "Authorization": authorization}
+        return self._call(Request("POST", path, {}, headers), anonymous=True)
+
     def features(self) -> frozenset[str]:
         """Give the names of the extensions that the cluster announces; empty for Open vStorage itself. May block.
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from typing import Self
 
 from openvstorage.client.errors import ConfigurationError
 
@@ -22,9 +23,25 @@ class Endpoints:
         if not 1 <= port <= 65535:
             raise ConfigurationError(reason=f"port {port} is not between 1 and 65535")
         hosts = dict.fromkeys(entry.strip() for entry in management_ips if entry.strip())
-        if not hosts:
+        self._set([f"https://{_bracketed(host)}:{port}/api" for host in hosts])
+
+    @classmethod
+    def from_urls(cls, urls: Sequence[str]) -> Self:
+        """Make them of ``https://host:port``, as another process wrote them down.
+
+        :raises ConfigurationError: if there is none, or one is no HTTPS URL.
+        """
+        endpoints = cls.__new__(cls)
+        endpoints._set([f"{url.rstrip('/')}/api" for url in urls])
+        return endpoints
+
+    def _set(self, urls: list[str]) -> None:
+        if not urls:
             raise ConfigurationError(reason="no management address was given")
-        self._urls = [f"https://{_bracketed(host)}:{port}/api" for host in hosts]
+        for url in urls:
+            if not url.startswith("https://"):
+                raise ConfigurationError(reason=f"{url} is no HTTPS URL")
+        self._urls = urls
         self._lock = threading.Lock()
 
     def in_order(self) -> list[str]:

@@ -1,7 +1,7 @@
 """Grants: who may open a vDisk, as what, and where. Only clusters with NBD have them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from openvstorage.client.caller import Caller
@@ -31,6 +31,8 @@ class Grant:
     :ivar size: bytes that the export offers.
     :ivar deadline: seconds since 1970 at which the grant ends on its own, None for never.
     :ivar uri: the same as an NBD URI.
+    :ivar secret: with it the host asks where the grant is served (:mod:`openvstorage.client.resolve`); only known to
+        whoever created the grant, else None.
     """
 
     guid: str
@@ -48,6 +50,7 @@ class Grant:
     size: int
     deadline: int | None
     uri: str
+    secret: str | None = field(default=None, repr=False)
 
     @classmethod
     def from_api(cls, data: Mapping[str, Any]) -> Self:
@@ -68,6 +71,7 @@ class Grant:
             size=integer(data, "size"),
             deadline=optional_integer(data, "deadline"),
             uri=text(data, "uri"),
+            secret=optional_text(data, "secret"),
         )
 
 
