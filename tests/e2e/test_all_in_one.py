@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from tests.e2e.conftest import AllInOne
 
+from openvstorage.aio.shell import OpenStackShell, ShellError
+
 pytestmark = pytest.mark.timeout(900)
 
 
@@ -50,6 +52,14 @@ def test_one_wrong_byte_fails_the_tour(all_in_one: AllInOne) -> None:
 
 def test_tour_removes_what_a_failed_one_left(all_in_one: AllInOne) -> None:
     all_in_one.tour()
+
+
+def test_the_client_tells_of_a_refused_command_and_goes_on(all_in_one: AllInOne) -> None:
+    state = all_in_one.state
+    with OpenStackShell(str(state / "venv" / "bin" / "openstack"), state / "clouds.yaml", "aio") as shell:
+        with pytest.raises(ShellError, match="No Volume found for nonsense"):
+            shell.ask("volume", "show", "nonsense")
+        assert shell.ask("volume", "type", "show", "myvpool01")["name"] == "myvpool01"
 
 
 def test_no_secret_is_in_a_process_list_or_a_log(all_in_one: AllInOne) -> None:

@@ -82,7 +82,7 @@ class Cloud:
             for name in self._choose_ports():
                 self._console.print(f"  the port of {name} was taken by another program: it gets a new one")
             write_client_files(self.paths, self.keystone.url, self.passwords["admin"])
-            return run_steps(self._steps(missing), self._console)
+            return run_steps(self._steps(missing), self._console, self.supervisor.give_up)
 
     def down(self, purge: bool = False) -> list[str]:
         """Stop everything; with ``purge`` delete the state directory too. Blocks. Returns the names of what ran.

@@ -32,10 +32,13 @@ class Step:
     needs: tuple[str, ...] = ()
 
 
-def run_steps(steps: Sequence[Step], console: Console, workers: int = 8) -> dict[str, float]:
+def run_steps(
+    steps: Sequence[Step], console: Console, give_up: Callable[[], None] = lambda: None, workers: int = 8
+) -> dict[str, float]:
     """Run all steps and return the seconds each took. Blocks.
 
-    Raises ValueError for a need that no step satisfies, and what the first failing step raised.
+    :param give_up: called after a failure or an interrupt, to make the steps that still run end soon.
+    Raises ValueError for a need that no step satisfies, what the first failing step raised, KeyboardInterrupt.
     """
     unknown = {need for step in steps for need in step.needs} - {step.name for step in steps}
     if unknown:
@@ -45,22 +48,31 @@ def run_steps(steps: Sequence[Step], console: Console, workers: int = 8) -> dict
     seconds: dict[str, float] = {}
     failure: BaseException | None = None
     with ThreadPoolExecutor(workers) as pool, console.status("") as status:
-        while waiting or running:
-            ready = [] if failure else [step for step in waiting if seconds.keys() >= set(step.needs)]
-            for step in ready:
-                waiting.remove(step)
-                running[pool.submit(step.action)] = (step, time.monotonic())
-            if not running:
-                break
-            status.update(", ".join(step.says for step, _ in running.values()))
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                step, started = running.pop(future)
-                seconds[step.name] = time.monotonic() - started
-                error = future.exception()
-                failure = failure or error
-                outcome = "[red]failed[/]" if error else (future.result() or "done")
-                console.print(f"  {seconds[step.name]:6.1f} s  {step.says}: {outcome}", highlight=False)
+        try:
+            while waiting or running:
+                ready = [] if failure else [step for step in waiting if seconds.keys() >= set(step.needs)]
+                for step in ready:
+                    waiting.remove(step)
+                    running[pool.submit(step.action)] = (step, time.monotonic())
+                if not running:
+                    break
+                status.update(", ".join(step.says for step, _ in running.values()))
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    step, started = running.pop(future)
+                    seconds[step.name] = time.monotonic() - started
+                    error = future.exception()
+                    if error is not None and failure is None:
+                        failure = error
+                        give_up()
+                    _show(console, seconds[step.name], step, "[red]failed[/]" if error else future.result())
+        except KeyboardInterrupt:
+            give_up()
+            raise
     if failure is not None:
         raise failure
     return seconds
+
+
+def _show(console: Console, seconds: float, step: Step, outcome: str | None) -> None:
+    console.print(f"  {seconds:6.1f} s  {step.says}: {outcome or 'done'}", highlight=False, soft_wrap=True)

@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -142,6 +143,7 @@ class Supervisor:
 
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
+        self._given_up = threading.Event()
 
     def log(self, name: str) -> Path:
         """Return the log file of a program; it need not exist."""
@@ -200,14 +202,23 @@ class Supervisor:
         return True
 
     def wait_ready(self, name: str, ready: Callable[[], bool], seconds: float = 120.0) -> None:
-        """Block until ``ready()`` is true. Raises ProgramFailed if the program dies before, or it takes longer."""
+        """Block until ``ready()`` is true.
+
+        Raises ProgramFailed if the program dies before, it takes longer, or the wait is given up.
+        """
         deadline = time.monotonic() + seconds
         while not ready():
+            if self._given_up.is_set():
+                raise ProgramFailed(name, "was not waited for, because something else failed", self.log(name))
             if self.identity(name) is None:
                 raise ProgramFailed(name, "ended before it was ready", self.log(name))
             if time.monotonic() > deadline:
                 raise ProgramFailed(name, f"was not ready after {seconds:.0f} seconds", self.log(name))
             time.sleep(_POLL_SECONDS)
+
+    def give_up(self) -> None:
+        """End every wait of :meth:`wait_ready`, now and later; the programs go on."""
+        self._given_up.set()
 
     def stop(self, name: str) -> bool:
         """End a program and everything it started; blocks until it is gone. Returns whether anything ran.

@@ -134,8 +134,8 @@ def test_a_record_of_a_pid_that_a_stranger_has_now_ends_nobody(supervisor: Super
         record = tmp_path / "state" / "run" / "worker.json"
         facts = json.loads(record.read_text())
         facts["identity"]["pid"] = stranger.pid
-        # The two may have been started within one tick of the clock, as no two owners of one pid can be.
-        facts["identity"]["start_time"] -= 1
+        # Some other time than either was started at.
+        facts["identity"]["start_time"] -= 1000
         record.write_text(json.dumps(facts))
         assert supervisor.identity("worker") is None
         supervisor.stop("worker")
@@ -177,6 +177,14 @@ def test_a_program_that_never_gets_ready_is_reported(supervisor: Supervisor) -> 
     supervisor.start(Program("slow", SLEEP))
     with pytest.raises(ProgramFailed, match="was not ready"):
         supervisor.wait_ready("slow", lambda: False, seconds=0.2)
+
+
+def test_a_wait_that_is_given_up_ends_and_the_program_goes_on(supervisor: Supervisor) -> None:
+    supervisor.start(Program("slow", SLEEP))
+    supervisor.give_up()
+    with pytest.raises(ProgramFailed, match="something else failed"):
+        supervisor.wait_ready("slow", lambda: False)
+    assert supervisor.identity("slow") is not None
 
 
 def test_stop_all_ends_the_latest_first(supervisor: Supervisor) -> None:

@@ -44,6 +44,20 @@ def test_after_a_failure_nothing_starts_and_the_first_error_is_raised() -> None:
     assert ran == []
 
 
+def test_a_failure_makes_the_others_give_up() -> None:
+    given_up = threading.Event()
+
+    def fail() -> None:
+        raise RuntimeError("the disk is full")
+
+    # Ends at once if it is told, otherwise after a time that no test waits for.
+    def wait() -> None:
+        assert given_up.wait(60)
+
+    with pytest.raises(RuntimeError, match="the disk is full"):
+        run_steps([Step("a", "a", wait), Step("b", "b", fail)], console(), given_up.set)
+
+
 def test_a_need_that_nothing_satisfies_is_refused() -> None:
     with pytest.raises(ValueError, match="misspelt"):
         run_steps([Step("a", "a", lambda: None, ("misspelt",))], console())
