@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
@@ -118,6 +120,11 @@ async def bench(build: QemuBuild, tmp_path: Path, run_dir: Path) -> AsyncIterato
     bench = Bench(build, tmp_path, run_dir)
     yield bench
     for daemon in bench.daemons:
-        await daemon.kill()
+        # Not by its own means: the test may have failed with it detached.
+        if daemon.identity.alive():
+            os.kill(daemon.identity.pid, signal.SIGKILL)
+        while daemon.identity.alive():
+            await asyncio.sleep(0.01)
+        await daemon.detach()
     if bench.listener is not None:
         bench.listener.close()

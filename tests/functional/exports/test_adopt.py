@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from tests.support.nbd import NbdClient
 
+from openvstorage.vpool.exports.command import Export
 from openvstorage.vpool.exports.daemon import StorageDaemon
 from openvstorage.vpool.exports.errors import DaemonGone, NotOurs
 from openvstorage.vpool.exports.identity import Identity
@@ -117,7 +118,6 @@ async def test_a_detached_daemon_is_adopted_again(bench):
     await first.detach()
     second = await _adopt(bench, first.identity)
     await second.add_export("e", writable=True)
-    bench.daemons.remove(first)
 
 
 async def test_a_strangers_process_is_refused_and_left_alone(bench):
@@ -152,7 +152,6 @@ async def test_another_vdisks_or_epochs_daemon_is_refused(bench):
         await _adopt(bench, daemon.identity, epoch=2)
     with pytest.raises(NotOurs):
         await _adopt(bench, daemon.identity, vdisk="vd-2")
-    bench.daemons.remove(daemon)
     await (await _adopt(bench, daemon.identity)).kill()
 
 
@@ -161,7 +160,6 @@ async def test_a_daemon_under_the_files_of_another_is_refused(bench):
     await bench.layer("a")
     daemon = await bench.launch("a")
     await daemon.detach()
-    bench.daemons.remove(daemon)
     mine, wrong = (RunFiles.of(bench.run_dir, vdisk, 1) for vdisk in ("vd-1", "vd-2"))
     mine.monitor.rename(wrong.monitor)
     mine.pid_file.rename(wrong.pid_file)
@@ -181,7 +179,6 @@ async def test_a_socket_of_another_process_is_refused(bench):
     other = await bench.launch("b", vdisk="vd-2", listener=None)
     for one in (daemon, other):
         await one.detach()
-    bench.daemons.clear()
     mine, others = (RunFiles.of(bench.run_dir, vdisk, 1) for vdisk in ("vd-1", "vd-2"))
     keep = Path(bench.run_dir, "keep")
     mine.monitor.rename(keep)
@@ -201,3 +198,30 @@ async def test_limits_of_an_adopted_daemon_can_be_set(bench):
     await daemon.release(Limits(iops_total=5))
     group = f"/objects/{daemon.group}"
     assert (await daemon.execute("qom-get", path=group, property="limits"))["iops-total"] == 5
+
+
+async def test_what_a_dead_service_was_doing_is_ended_at_adoption(bench):
+    """A merge that ran, one that had ended unseen, and a hold: the graph can be changed, and the hold be ended."""
+    await bench.layer("a")
+    await bench.layer("b")
+    slow = {"driver": "null-co", "node-name": "slow", "size": 64 << 20, "latency-ns": 50_000_000, "read-zeroes": True}
+    nodes = [bench.node("b"), {**slow, "read-only": True}, bench.node("a", "slow")]
+    first = await bench.launch("a", blockdevs=nodes, exports=(Export("e", True),))
+    await first.hold()
+    # As a service leaves it that dies in the middle of making a second hold.
+    await first.execute("blockdev-add", {"driver": "null-co", "node-name": "hold-source", "size": 1 << 20})
+    await first.execute("block-stream", {"job-id": "ran", "device": "a", "auto-dismiss": False})
+    await first.execute("block-stream", {"job-id": "ended", "device": "b", "auto-dismiss": False})
+    await first.detach()
+    second = await _adopt(bench, first.identity)
+    assert await second.execute("query-jobs") == []
+    assert await second.head() == "a"
+    client = await bench.client()
+    waiting = asyncio.create_task(client.write(0, b"x" * 4096))
+    assert not (await asyncio.wait({waiting}, timeout=0.3))[0]
+    await second.release(Limits())
+    async with asyncio.timeout(5):
+        await waiting
+    await second.hold()
+    await second.release(Limits())
+    await client.close()

@@ -262,7 +262,7 @@ async def test_the_output_is_appended_to_the_log(bench):
     assert "missing.qcow2" in bench.log.read_text()
 
 
-@pytest.mark.parametrize("limits", [Limits(), Limits(iops_total=20)], ids=["unlimited", "throttled"])
+@pytest.mark.parametrize("limits", [Limits(), Limits(iops_total=1)], ids=["unlimited", "throttled"])
 async def test_a_dropped_client_writes_nothing_more(bench, limits):
     """Under load the drop waits for what was accepted, also when the limits would keep that waiting for long."""
     await bench.layer("a")

@@ -68,6 +68,7 @@ class StorageDaemon:
         #: Held where nodes above a layer are added, removed or counted on; for this room's own modules.
         self.graph_changes = asyncio.Lock()
         self._ended = asyncio.Event()
+        self._detached = False
         self._ending: asyncio.Task[None] | None = None
         self._process = Process(identity, child=child, on_exit=self._process_ended)
         self._monitor = Monitor(files.monitor, identity.pid, f"{vdisk}/{epoch}")
@@ -493,7 +494,12 @@ class StorageDaemon:
         await self.kill()
 
     async def kill(self) -> None:
-        """Kill the daemon and wait until it has ended. Idempotent. Flushed data is safe."""
+        """Kill the daemon and wait until it has ended. Idempotent. Flushed data is safe.
+
+        :raise RuntimeError: it was detached before.
+        """
+        if self._detached:
+            raise RuntimeError(f"process {self.identity.pid} was detached and is not ours to end")
         self._process.kill()
         await self._ended.wait()
 
@@ -503,6 +509,7 @@ class StorageDaemon:
 
     async def detach(self) -> None:
         """Let the daemon live on without us. The object is of no use afterwards."""
+        self._detached = not self._ended.is_set()
         self._process.let_go()
         await self._monitor.close()
 

@@ -7,7 +7,6 @@ daemon of its own that may die of it.
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import shutil
 import socket
@@ -19,8 +18,10 @@ from typing import Any, Self
 
 from openvstorage.vpool.exports.daemon import StorageDaemon
 from openvstorage.vpool.exports.errors import ExportsError, QemuMissing
+from openvstorage.vpool.exports.identity import Identity, Process
 from openvstorage.vpool.exports.limits import Limits
 from openvstorage.vpool.exports.listener import listen
+from openvstorage.vpool.exports.spawn import spawn
 
 __all__ = ["QemuBuild"]
 
@@ -78,7 +79,7 @@ class QemuBuild:
 
 async def _probe(daemon: Path, tool: Path, scratch: Path) -> QemuBuild:
     aio, direct = await _way(tool, scratch)
-    build = QemuBuild(daemon, tool, await _version(daemon), False, False, aio, direct)
+    build = QemuBuild(daemon, tool, await _version(daemon, scratch), False, False, aio, direct)
     # Sockets need a short name, which a data directory need not have.
     with tempfile.TemporaryDirectory(prefix="ovs-probe-") as run_dir:
         return replace(
@@ -95,7 +96,7 @@ async def _way(tool: Path, scratch: Path) -> tuple[str, bool]:
     for aio, direct in _WAYS:
         cache = "none" if direct else "writeback"
         words = ["bench", "-q", "-f", "raw", "-w", "-c", "1", "-d", "1", "-s", "4096", "-i", aio, "-t", cache]
-        status, said = await _run(tool, *words, str(image))
+        status, said = await _run(scratch, tool, *words, str(image))
         if status == 0:
             return aio, direct
     raise QemuMissing(program=str(tool), reason=f"it cannot write in {scratch}: {said}")
@@ -107,11 +108,11 @@ async def _stream_survives_extended_l2(build: QemuBuild, scratch: Path, run_dir:
     below: list[str] = []
     for layer in layers:
         options = f"extended_l2=on,cluster_size={_CLUSTER}"
-        await _must(build.image_tool, "create", "-q", "-f", "qcow2", "-o", options, *below, str(layer), "1M")
+        await _must(scratch, build.image_tool, "create", "-q", "-f", "qcow2", "-o", options, *below, str(layer), "1M")
         below = ["-F", "qcow2", "-b", str(layer)]
     for layer, offset in ((layers[1], _CLUSTER // 2), (layers[2], 0)):
         words = ["bench", "-q", "-f", "qcow2", "-w", "-c", "1", "-d", "1", "-s", "4096", "-o", str(offset)]
-        await _must(build.image_tool, *words, str(layer))
+        await _must(scratch, build.image_tool, *words, str(layer))
     nodes: list[dict[str, Any]] = []
     for layer in layers:
         file = {"driver": "file", "filename": str(layer), "aio": build.aio, "cache": {"direct": build.direct}}
@@ -137,7 +138,7 @@ async def _export_survives_iothread(build: QemuBuild, scratch: Path, run_dir: Pa
         with daemon.take_listener() as listener:
             uri = f"nbd://127.0.0.1:{listener.getsockname()[1]}/probe"
         for _ in range(3):
-            await _must(build.image_tool, "info", "-f", "raw", uri)
+            await _must(scratch, build.image_tool, "info", "-f", "raw", uri)
 
     with listen("127.0.0.1", 0) as listener:
         return await _survives(build, scratch, run_dir, [node], "null", scenario, listener)
@@ -185,8 +186,8 @@ async def _survives(
     return daemon.status == 0
 
 
-async def _version(daemon: Path) -> tuple[int, int, int]:
-    status, said = await _run(daemon, "--version")
+async def _version(daemon: Path, scratch: Path) -> tuple[int, int, int]:
+    status, said = await _run(scratch, daemon, "--version")
     match = re.search(r"version (\d+)\.(\d+)\.(\d+)", said)
     if status or match is None:
         raise QemuMissing(program=str(daemon), reason=f"it does not tell its version: {said}")
@@ -201,32 +202,27 @@ def _find(program: str, bin_dir: Path | None) -> Path:
     return Path(found).absolute()
 
 
-async def _must(program: Path, *words: str) -> None:
-    status, said = await _run(program, *words)
+async def _must(scratch: Path, program: Path, *words: str) -> None:
+    status, said = await _run(scratch, program, *words)
     if status:
         raise ProbeFailed(program=program.name, reason=said)
 
 
-async def _run(program: Path, *words: str) -> tuple[int, str]:
-    """Exit status and output of a program that ends soon."""
+async def _run(scratch: Path, program: Path, *words: str) -> tuple[int, str]:
+    """Exit status and output of a program that ends soon; it is killed when the task is cancelled."""
     try:
-        process = await asyncio.create_subprocess_exec(
-            program,
-            *words,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env={"PATH": os.defpath, "LC_ALL": "C"},
-        )
+        pid, said = spawn([str(program), *words], scratch / "log")
     except OSError as error:
         raise QemuMissing(program=str(program), reason=error.strerror or str(error)) from None
+    ended = asyncio.Event()
+    process = Process(Identity.of_child(pid), child=True, on_exit=ended.set)
     try:
-        said, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return process.returncode or 0, said.decode(errors="replace").strip()
+        await ended.wait()
+    except asyncio.CancelledError:
+        process.kill()
+        await ended.wait()
+        raise
+    return process.status or 0, said.text()
 
 
 class ProbeFailed(ExportsError):

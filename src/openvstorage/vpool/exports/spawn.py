@@ -33,7 +33,7 @@ class Output:
         return bool(_LOCKED.search(self.text()))
 
 
-def spawn(words: Sequence[str], log_file: Path, fds: Sequence[int]) -> tuple[int, Output]:
+def spawn(words: Sequence[str], log_file: Path, fds: Sequence[int] = ()) -> tuple[int, Output]:
     """Start a process in a session of its own; blocks for the moment that takes.
 
     Its environment is bare: ours may hold passwords, and its errors shall be in English. What it makes only its own
