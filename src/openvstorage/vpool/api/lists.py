@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, func, select
 
 from openvstorage.vpool.api.context import ApiContext
 from openvstorage.vpool.api.fields import field_values, natural_key
-from openvstorage.vpool.api.objects import Contents, Kind, serialise
+from openvstorage.vpool.api.objects import Contents, Kind, fetch, serialise
 from openvstorage.vpool.api.parameters import Parameters
 from openvstorage.vpool.api.query import Query, parse_query
 
@@ -149,13 +149,12 @@ async def _page(
         if contents is None:
             guids = await session.scalars(cut.with_only_columns(kind.guid, maintain_column_froms=True))
             return list(guids), total
-        rows = list(await session.scalars(cut))
+    rows = await fetch(context, cut)
     return await serialise(context, kind, rows, contents), total
 
 
 async def _rows(context: ApiContext, kind: Kind, conditions: Sequence[ColumnElement[bool]]) -> list[Any]:
-    async with context.db.read() as session:
-        return list(await session.scalars(kind.select(*conditions).order_by(*kind.order)))
+    return await fetch(context, kind.select(*conditions).order_by(*kind.order))
 
 
 async def _filtered(context: ApiContext, kind: Kind, rows: list[Any], query: Query) -> list[Any]:

@@ -7,6 +7,7 @@ length.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,9 +17,9 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from openvstorage.vpool.api.context import ApiContext
 
-__all__ = ["Contents", "Kind", "Relation", "batches", "each", "load", "serialise"]
+__all__ = ["Contents", "Kind", "Relation", "batches", "each", "fetch", "load", "serialise"]
 
-#: How many guids one ``IN`` names; SQLite and PostgreSQL both have limits far above it.
+#: How many rows are worked on at once, and how many guids one ``IN`` names; both databases have limits far above it.
 BATCH = 500
 
 #: Works out one value for each of the rows given, in their order.
@@ -138,11 +139,28 @@ async def load(context: ApiContext, kind: Kind, guids: Collection[str]) -> dict[
     return found
 
 
+async def fetch(context: ApiContext, query: Select[Any]) -> list[Any]:
+    """Load the rows of a query, some at a time, so that thousands of them do not hold up other requests."""
+    found: list[Any] = []
+    async with context.db.read() as session:
+        async for rows in (await session.stream_scalars(query)).partitions(BATCH):
+            found.extend(rows)
+    return found
+
+
 async def serialise(context: ApiContext, kind: Kind, rows: Sequence[Any], contents: Contents) -> list[dict[str, Any]]:
     """Show rows: guid, properties, and the dynamics and relations asked for.
 
     Sessions are short and never nested, so that many requests cannot wait for each other's connection.
     """
+    shown: list[dict[str, Any]] = []
+    for start in range(0, len(rows), BATCH):
+        shown += await _serialise(context, kind, rows[start : start + BATCH], contents)
+        await asyncio.sleep(0)  # others have their turn
+    return shown
+
+
+async def _serialise(context: ApiContext, kind: Kind, rows: Sequence[Any], contents: Contents) -> list[dict[str, Any]]:
     dynamics, relations = contents.of(kind)
     shown = [{name: value(row) for name, value in kind.properties.items()} for row in rows]
     for item, row in zip(shown, rows, strict=True):
