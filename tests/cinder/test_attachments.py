@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 from cinder import exception, objects
+from oslo_utils import strutils
 from tests.support.vpool_service import VpoolService
 
+from openvstorage.client import NotFound
+from openvstorage.client.resolve import resolve
 from openvstorage.edge.errors import EdgeError
 from openvstorage.edge.nbd import NbdClient
 
@@ -70,9 +73,21 @@ def test_what_nova_is_told_has_no_path_and_no_secret(
     assert info["data"]["resolvers"] == [f"https://127.0.0.1:{service.status['port']}"]
     assert info["data"]["grant"] == grants(driver, volume)[0].guid
     assert all(isinstance(port, str) for port in info["data"]["ports"])
+    assert info["data"]["secret"] not in str(strutils.mask_dict_password(info["data"])), "Cinder logs it so"
     for secret in (Path(service.status["password_file"]).read_text().strip(), service.status["username"] + ":"):
         assert secret not in text
     driver.terminate_connection(volume, None)
+
+
+def test_a_host_finds_its_grant_with_what_it_was_told(driver: Any, volume: Any, attach: Make) -> None:
+    attach(volume, "host1", ONE)
+    data = attach_host(driver, volume, "host1")["data"]
+    location = resolve(json.loads(json.dumps(data)))
+    assert location is not None
+    assert location.properties == {key: data[key] for key in ("name", "hosts", "ports", "tls")}
+    driver.terminate_connection(volume, None)
+    with pytest.raises(NotFound):
+        resolve(data)
 
 
 def test_asking_again_gives_the_same_grant(driver: Any, volume: Any, attach: Make) -> None:
@@ -155,6 +170,15 @@ def test_forced_detach_without_connector_puts_everybody_out(driver: Any, volume:
         with pytest.raises(EdgeError):
             disk.write(0, BLOCK)
     driver.terminate_connection(volume, None, force=True)
+
+
+def test_detaching_what_is_gone_succeeds(driver: Any, volume: Any, make_snapshot: Make) -> None:
+    driver.pool.client.vdisks.delete(volume.provider_id)
+    assert driver.terminate_connection(volume, {"host": "host1"}) is False
+    assert driver.terminate_connection(volume, None, force=True) is False
+    driver.terminate_connection_snapshot(make_snapshot(volume), {"host": "host1"})
+    volume.provider_id = None
+    assert driver.terminate_connection(volume, None, force=True) is False
 
 
 def test_a_read_only_volume_cannot_be_written(driver: Any, volume: Any, attach: Make) -> None:

@@ -41,11 +41,11 @@ _TRANSFER_SECONDS = 24 * 3600
 
 
 def connect(
-    pool: Pool, volume: Any, connector: dict[str, Any], resolvers: list[str], timeout: int | None
+    pool: Pool, volume: Any, connector: dict[str, Any], resolver: dict[str, Any], timeout: int | None
 ) -> dict[str, Any]:
     """Let the connector's host open the volume and say how. Asking again for a host changes nothing.
 
-    :param resolvers: base URLs of the management API, where a host asks where its grant is served now.
+    :param resolver: properties that say how a host asks where its grant is served now, see client.resolve.
     :param timeout: snapshot timeout in seconds for hosts with the patched QEMU, or None.
     :returns: Cinder's connection properties. There is no ``device_path`` in them: Nova takes that for a local device.
     :raises OpenvStorageError: the cluster's reason, for example InUse when another instance has the volume.
@@ -55,7 +55,7 @@ def connect(
     if pool.has_grants:
         mode: Mode = "ro" if _read_only(volume) else "rw"
         grant = pool.client.grants.create(vdisk_guid, connector["host"], _consumer(volume, connector), mode)
-        data.update(_nbd(grant), resolvers=resolvers)
+        data.update(_nbd(grant), **resolver)
     else:
         data.update(_edge(edge_location(pool, vdisk_guid, timeout)))
     return {"driver_volume_type": DRIVER_VOLUME_TYPE, "data": data}
@@ -75,14 +75,14 @@ def disconnect(pool: Pool, volume: Any, connector: dict[str, Any] | None) -> boo
     vdisk_guid = pool.find_vdisk(volume)
     if vdisk_guid is None or not pool.has_grants:
         return False
-    for grant in pool.client.grants.list(vdisk_guid):
+    for grant in _grants(pool, vdisk_guid):
         is_ours = grant.snapshot_guid is None and not grant.consumer.startswith(_TRANSFER)
         if is_ours and host in (None, grant.client):
             _revoke(pool, grant)
     return False
 
 
-def connect_snapshot(pool: Pool, snapshot: Any, connector: dict[str, Any], resolvers: list[str]) -> dict[str, Any]:
+def connect_snapshot(pool: Pool, snapshot: Any, connector: dict[str, Any], resolver: dict[str, Any]) -> dict[str, Any]:
     """Let the connector's host read a snapshot and say how; as ``connect``, read-only.
 
     :raises NotImplementedError: the cluster serves no snapshots.
@@ -92,7 +92,7 @@ def connect_snapshot(pool: Pool, snapshot: Any, connector: dict[str, Any], resol
     vdisk_guid, guid = pool.snapshot(snapshot)
     grant = pool.client.grants.create(vdisk_guid, connector["host"], f"snapshot-{snapshot.id}", "ro", guid)
     data = {"volume_id": snapshot.volume_id, "vdisk": vdisk_guid, "access_mode": "ro", **_nbd(grant)}
-    return {"driver_volume_type": DRIVER_VOLUME_TYPE, "data": {**data, "resolvers": resolvers}}
+    return {"driver_volume_type": DRIVER_VOLUME_TYPE, "data": {**data, **resolver}}
 
 
 def disconnect_snapshot(pool: Pool, snapshot: Any, connector: dict[str, Any] | None) -> None:
@@ -103,7 +103,7 @@ def disconnect_snapshot(pool: Pool, snapshot: Any, connector: dict[str, Any] | N
     except NotFound as error:
         LOG.debug("Snapshot %s is gone, and its grants with it: %s", snapshot.name, error)
         return
-    for grant in pool.client.grants.list(vdisk_guid):
+    for grant in _grants(pool, vdisk_guid):
         if grant.snapshot_guid == guid and host in (None, grant.client):
             _revoke(pool, grant)
 
@@ -146,6 +146,8 @@ def _nbd(grant: Grant) -> dict[str, Any]:
         "transport": "tcp",
         "tls": grant.tls,
         "grant": grant.guid,
+        # Answers one question, where this grant is served; it opens nothing. Cinder masks the key in its logs.
+        "secret": grant.secret,
     }
 
 
@@ -190,6 +192,14 @@ def _attachments(volume: Any) -> list[Any]:
 
 def _attachments_at(volume: Any, host: str) -> int:
     return sum((attachment.connector or {}).get("host") == host for attachment in _attachments(volume))
+
+
+def _grants(pool: Pool, vdisk_guid: str) -> list[Grant]:
+    try:
+        return pool.client.grants.list(vdisk_guid)
+    except NotFound:
+        LOG.debug("vDisk %s is gone, and its grants with it.", vdisk_guid)
+        return []
 
 
 def _revoke(pool: Pool, grant: Grant) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from cinder import exception, interface
@@ -199,7 +200,7 @@ class OpenvStorageEdgeVolumeDriver(GroupOperations, ManageOperations, driver.Vol
         """Let a host open a volume and tell it how. Asking again changes nothing."""
         with translated(f"attach volume {volume.name} to host {connector['host']}"):
             timeout = self.configuration.openvstorage_snapshot_timeout
-            return connection.connect(self.pool, volume, connector, self._resolvers(), timeout)
+            return connection.connect(self.pool, volume, connector, self._resolver(), timeout)
 
     def terminate_connection(self, volume: Any, connector: dict[str, Any] | None, **kwargs: Any) -> bool:
         """End a host's access to a volume, or every host's when ``connector`` is None; harmless when repeated.
@@ -212,7 +213,7 @@ class OpenvStorageEdgeVolumeDriver(GroupOperations, ManageOperations, driver.Vol
     def initialize_connection_snapshot(self, snapshot: Any, connector: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Let a host read a snapshot, for a backup of a volume in use, and tell it how."""
         with translated(f"attach snapshot {snapshot.name} to host {connector['host']}"):
-            return connection.connect_snapshot(self.pool, snapshot, connector, self._resolvers())
+            return connection.connect_snapshot(self.pool, snapshot, connector, self._resolver())
 
     def terminate_connection_snapshot(self, snapshot: Any, connector: dict[str, Any] | None, **kwargs: Any) -> None:
         """End a host's access to a snapshot, or every host's; harmless when repeated."""
@@ -247,10 +248,14 @@ class OpenvStorageEdgeVolumeDriver(GroupOperations, ManageOperations, driver.Vol
         """Refresh what ``get_volume_stats`` gives; never raises for faults of the cluster."""
         self._stats = stats.collect(self.pool, self.configuration, self.VERSION)
 
-    def _resolvers(self) -> list[str]:
-        """Give the base URLs of the management API, where a host can ask where its grant is served now."""
+    def _resolver(self) -> dict[str, Any]:
+        """Give the properties by which a host, which has no account, asks where its grant is served now."""
         addresses, port = self.configuration.openvstorage_management_ips, self.configuration.openvstorage_port
-        return [f"https://{_bracketed(address.strip())}:{port}" for address in addresses]
+        ca_file = self.configuration.openvstorage_ca_file
+        return {
+            "resolvers": [f"https://{_bracketed(address.strip())}:{port}" for address in addresses],
+            "ca": Path(ca_file).read_text() if ca_file else None,
+        }
 
     def _discard(self, vdisk_guid: str) -> None:
         """Remove a vDisk that an image did not get into. Never raises: what went wrong before is what matters."""

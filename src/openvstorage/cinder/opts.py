@@ -25,7 +25,9 @@ OPTIONS: list[cfg.Opt] = [
         "cluster, separated by commas. When one does not answer, the next one is asked.",
     ),
     cfg.PortOpt("openvstorage_port", default=443, help="TCP port of the management API on each of these nodes."),
-    cfg.StrOpt("openvstorage_username", help="User that the driver logs in as. It needs the roles read, write and manage."),
+    cfg.StrOpt(
+        "openvstorage_username", help="User that the driver logs in as. It needs the roles read, write and manage."
+    ),
     cfg.StrOpt("openvstorage_password", secret=True, help="Password of that user."),
     cfg.StrOpt("openvstorage_vpool_guid", help="Guid (not the name) of the vPool that this backend's volumes live in."),
     cfg.StrOpt(
