@@ -57,6 +57,8 @@ def printed(supervisor: Supervisor, name: str) -> str:
 def running(supervisor: Supervisor, name: str) -> Identity:
     identity = supervisor.identity(name)
     assert identity is not None
+    # Between exec and the first instruction a process has no environment to be known by.
+    until(lambda: Path(f"/proc/{identity.pid}/environ").read_bytes() != b"")
     return identity
 
 
