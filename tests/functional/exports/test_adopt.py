@@ -201,7 +201,7 @@ async def test_limits_of_an_adopted_daemon_can_be_set(bench):
 
 
 async def test_what_a_dead_service_was_doing_is_ended_at_adoption(bench):
-    """A merge that ran, one that had ended unseen, and a hold: the graph can be changed, and the hold be ended."""
+    """A merge that stood still, one that ended unseen, and a hold: the graph can be changed, and the hold be ended."""
     await bench.layer("a")
     await bench.layer("b")
     slow = {"driver": "null-co", "node-name": "slow", "size": 64 << 20, "latency-ns": 50_000_000, "read-zeroes": True}
@@ -211,6 +211,7 @@ async def test_what_a_dead_service_was_doing_is_ended_at_adoption(bench):
     # As a service leaves it that dies in the middle of making a second hold.
     await first.execute("blockdev-add", {"driver": "null-co", "node-name": "hold-source", "size": 1 << 20})
     await first.execute("block-stream", {"job-id": "ran", "device": "a", "auto-dismiss": False})
+    await first.execute("job-pause", id="ran")
     await first.execute("block-stream", {"job-id": "ended", "device": "b", "auto-dismiss": False})
     await first.detach()
     second = await _adopt(bench, first.identity)

@@ -19,6 +19,7 @@ from openvstorage.vpool.exports.errors import (
     LaunchFailed,
     NotFenced,
     QmpError,
+    QmpInterrupted,
 )
 from openvstorage.vpool.exports.limits import Limits
 
@@ -246,12 +247,43 @@ async def test_a_daemon_dying_under_a_command_is_told_as_gone(bench):
         await asking
 
 
+async def test_a_lost_session_is_opened_again(bench):
+    await bench.layer("a")
+    daemon = await bench.launch("a")
+    await daemon.monitor.close()
+    await daemon.add_export("e", writable=True)
+    await daemon.monitor.close()
+    await daemon.drop_export("e", 5)
+
+
+async def test_a_session_that_breaks_under_a_command_leaves_its_outcome_open(bench):
+    await bench.layer("a")
+    daemon = await bench.launch("a")
+    os.kill(daemon.identity.pid, 19)
+    asking = asyncio.create_task(daemon.execute("query-version"))
+    await asyncio.sleep(0.05)
+    await daemon.monitor.close()
+    with pytest.raises(QmpInterrupted):
+        await asking
+    os.kill(daemon.identity.pid, 18)
+    assert (await daemon.execute("query-version"))["qemu"]["major"] == bench.build.version[0]
+
+
 async def test_a_daemon_that_hangs_is_killed_by_stop(bench):
     await bench.layer("a")
     daemon = await bench.launch("a")
     os.kill(daemon.identity.pid, 19)
     await daemon.stop(0.2)
     assert daemon.status == -9
+
+
+async def test_an_end_makes_no_noise_in_our_log(bench, caplog):
+    await bench.layer("a")
+    daemon = await bench.launch("a")
+    await daemon.kill()
+    with pytest.raises(LaunchFailed):
+        await bench.launch("missing")
+    assert caplog.records == []
 
 
 async def test_the_output_is_appended_to_the_log(bench):

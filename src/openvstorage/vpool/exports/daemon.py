@@ -15,15 +15,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from openvstorage.vpool.exports import command, graph, hold, jobs, listener
+from openvstorage.vpool.exports import command, graph, hold, jobs, listener, nbd
 from openvstorage.vpool.exports.command import TOP, Export
 from openvstorage.vpool.exports.errors import (
     DaemonGone,
-    ExportConflict,
     ImageLocked,
     LaunchFailed,
     ListenerUnavailable,
-    NotFenced,
     NotOurs,
     QmpError,
     QmpInterrupted,
@@ -46,8 +44,6 @@ _RECONNECT_TIMEOUT = 5.0
 #: Between two looks whether the new process has made its monitor socket.
 _START_POLL = 0.005
 _LOCK_RETRY = 0.1
-#: How long a dropped export may wait for its requests before those that the limits delay are let through.
-_DROP_LOOK = 0.5
 
 
 class StorageDaemon:
@@ -71,7 +67,7 @@ class StorageDaemon:
         self._detached = False
         self._ending: asyncio.Task[None] | None = None
         self._process = Process(identity, child=child, on_exit=self._process_ended)
-        self._monitor = Monitor(files.monitor, identity.pid, f"{vdisk}/{epoch}")
+        self._monitor = Monitor(files.monitor, identity.pid)
 
     # -- starting and finding ------------------------------------------------------------------------------------
 
@@ -348,8 +344,7 @@ class StorageDaemon:
 
     async def exports(self) -> dict[str, Export]:
         """The exports by name, those being deleted included."""
-        found = (Export.from_qmp(info) for info in await self.execute("query-block-exports"))
-        return {export.name: export for export in found if export}
+        return await nbd.exports(self)
 
     async def add_export(self, name: str, *, writable: bool, node: str = TOP) -> None:
         """Serve a node under a name. Idempotent.
@@ -358,17 +353,7 @@ class StorageDaemon:
         :raise ExportConflict: an export of that name is there in another mode, of another node, or being deleted.
         :raise QmpError: no such node, or it cannot be opened in that mode.
         """
-        export = Export(name, writable, node)
-        for info in await self.execute("query-block-exports"):
-            present = Export.from_qmp(info)
-            if present is None or present.name != name:
-                continue
-            if info["shutting-down"]:
-                raise ExportConflict(name=name, reason="it is being deleted")
-            if present != export:
-                raise ExportConflict(name=name, reason=f"it is there as {present.id} of node {present.node}")
-            return
-        await self.execute("block-export-add", command.export_options(export))
+        await nbd.add_export(self, Export(name, writable, node))
 
     async def drop_export(self, name: str, timeout: float) -> None:
         """Disconnect the clients of an export and wait until nothing of them can be written any more. Idempotent.
@@ -378,30 +363,7 @@ class StorageDaemon:
         :param timeout: seconds.
         :raise NotFenced: it was not gone in time. Kill the daemon to be sure.
         """
-        try:
-            # Around everything: a disk that hangs may hang the daemon's answers too.
-            async with asyncio.timeout(timeout):
-                await self._drop_export(name)
-        except TimeoutError:
-            raise NotFenced(vdisk=self.vdisk, name=name, timeout=timeout) from None
-
-    async def _drop_export(self, name: str) -> None:
-        export = (await self.exports()).get(name)
-        if export is None:
-            return
-        with self._monitor.events("BLOCK_EXPORT_DELETED") as events:
-            # Refused only because it is being deleted already.
-            with contextlib.suppress(QmpError):
-                await self.execute("block-export-del", id=export.id, mode="hard")
-            drained = False
-            while name in await self.exports():
-                async for event in events.within(_DROP_LOOK):
-                    if event["data"]["id"] == export.id:
-                        break
-                else:
-                    if not drained:
-                        drained = True
-                        await hold.drain(self)
+        await nbd.drop_export(self, name, timeout)
 
     async def resize(self, size: int) -> None:
         """Make the vDisk larger.

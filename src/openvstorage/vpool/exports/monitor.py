@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import struct
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -29,6 +30,9 @@ from openvstorage.vpool.exports.errors import QmpError
 
 __all__ = ["Monitor", "MonitorLost"]
 
+# The library logs every session that ends as an error. Here daemons end all the time, and exceptions tell of it.
+logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
+
 _UCRED = struct.Struct("3i")
 
 
@@ -41,13 +45,13 @@ class Monitor:
 
     :param path: the daemon's monitor socket.
     :param pid: the process that must be behind it.
-    :param name: for log lines.
     """
 
-    def __init__(self, path: Path, pid: int, name: str) -> None:
+    def __init__(self, path: Path, pid: int) -> None:
         self._path = path
         self._pid = pid
-        self._client = QMPClient(name)
+        # Without a name: a named client has a logger of its own, which stays for ever.
+        self._client = QMPClient()
         self._changing = asyncio.Lock()
 
     async def open(self, timeout: float) -> None:

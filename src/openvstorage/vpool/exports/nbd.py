@@ -1,0 +1,68 @@
+"""The NBD exports of a daemon: added, and dropped so that it is known when the last write has landed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from openvstorage.vpool.exports import command, hold
+from openvstorage.vpool.exports.command import Export
+from openvstorage.vpool.exports.errors import ExportConflict, NotFenced, QmpError
+
+if TYPE_CHECKING:
+    from openvstorage.vpool.exports.daemon import StorageDaemon
+
+__all__ = ["add_export", "drop_export", "exports"]
+
+#: Seconds that a dropped export may wait for its requests before those that the limits delay are let through.
+_LOOK = 0.5
+
+
+async def exports(daemon: StorageDaemon) -> dict[str, Export]:
+    """See :meth:`StorageDaemon.exports`."""
+    found = (Export.from_qmp(info) for info in await daemon.execute("query-block-exports"))
+    return {export.name: export for export in found if export}
+
+
+async def add_export(daemon: StorageDaemon, export: Export) -> None:
+    """See :meth:`StorageDaemon.add_export`."""
+    for info in await daemon.execute("query-block-exports"):
+        present = Export.from_qmp(info)
+        if present is None or present.name != export.name:
+            continue
+        if info["shutting-down"]:
+            raise ExportConflict(name=export.name, reason="it is being deleted")
+        if present != export:
+            raise ExportConflict(name=export.name, reason=f"it is there as {present.id} of node {present.node}")
+        return
+    await daemon.execute("block-export-add", command.export_options(export))
+
+
+async def drop_export(daemon: StorageDaemon, name: str, timeout: float) -> None:
+    """See :meth:`StorageDaemon.drop_export`."""
+    try:
+        # Around everything: a disk that hangs may hang the daemon's answers too.
+        async with asyncio.timeout(timeout):
+            await _drop(daemon, name)
+    except TimeoutError:
+        raise NotFenced(vdisk=daemon.vdisk, name=name, timeout=timeout) from None
+
+
+async def _drop(daemon: StorageDaemon, name: str) -> None:
+    export = (await exports(daemon)).get(name)
+    if export is None:
+        return
+    with daemon.monitor.events("BLOCK_EXPORT_DELETED") as events:
+        # Refused only because it is being deleted already.
+        with contextlib.suppress(QmpError):
+            await daemon.execute("block-export-del", id=export.id, mode="hard")
+        drained = False
+        while name in await exports(daemon):
+            async for event in events.within(_LOOK):
+                if event["data"]["id"] == export.id:
+                    break
+            else:
+                if not drained:
+                    drained = True
+                    await hold.drain(daemon)
