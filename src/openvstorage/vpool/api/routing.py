@@ -48,7 +48,7 @@ class RouteTable:
         if not path.endswith("/") and self.methods(path + "/"):
             query = f"?{request.url.query}" if request.url.query else ""
             return Response(status_code=301, headers={"Location": quote(path + "/") + query})
-        return ApiError(404, "object_not_found", "There is nothing at this path").response()
+        return ApiError(404, "no_such_route", "There is nothing at this path").response()
 
     async def answer_wrong_method(self, request: Request, _error: Exception) -> Response:
         """405, with all methods that the path does have; ``OPTIONS`` asks for just that."""
