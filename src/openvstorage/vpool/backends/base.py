@@ -156,6 +156,9 @@ class Backend(Protocol):
     async def seal(self, ref: str) -> None:
         """Guard frozen bytes against accidental writes."""
 
+    async def seal_all(self) -> None:
+        """:meth:`seal` whatever is frozen; a crash may have come between the two."""
+
     async def grow(self, ref: str, size: int) -> None:
         """Grow bytes that nobody has open to ``size`` bytes; durable on return, does nothing when large enough."""
 

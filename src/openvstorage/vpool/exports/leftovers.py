@@ -9,12 +9,14 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
 from openvstorage.vpool.exports.identity import Identity
+from openvstorage.vpool.exports.run_files import RunFiles
 
-__all__ = ["Leftover", "find"]
+__all__ = ["Leftover", "clear", "find"]
 
 _GROUP = re.compile(r"tg-(?P<vdisk>.+)-(?P<epoch>\d+)")
 
@@ -45,6 +47,29 @@ def find(run_dir: Path) -> list[Leftover]:
         if claim is not None:
             found.append(Leftover(claim[0], claim[1], identity))
     return found
+
+
+def clear(run_dir: Path) -> None:
+    """Remove the files of daemons that have ended; those of living ones stay. Blocks shortly.
+
+    Call it while nobody starts daemons: one that is just starting has its socket before its pid file.
+    """
+    for monitor in {path.with_suffix(".qmp") for pattern in ("*.qmp", "*.pid") for path in run_dir.glob(pattern)}:
+        files = RunFiles(monitor, monitor.with_suffix(".pid"))
+        if files.holder() is None and not _listens(monitor):
+            files.remove()
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.setblocking(False)
+        try:
+            client.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except BlockingIOError:
+            pass  # it listens and is busy
+    return True
 
 
 def _claim(words: list[str]) -> tuple[str, int] | None:

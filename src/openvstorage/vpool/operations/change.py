@@ -132,6 +132,7 @@ class Rollback(Operation):
 
     async def abort(self, session: AsyncSession) -> None:
         await self.context.backend.release(session, self.args["new_ref"])
+        self.context.respawn(self.vdisk)  # clients of snapshots may have lost their daemon
 
     async def after(self) -> None:
         await serving.close_if_unused(self.context, self.vdisk)

@@ -99,6 +99,10 @@ class Fleet:
         """:returns: daemons that an earlier service process seems to have left running."""
         return leftovers.find(self.run_dir)
 
+    def clear_run_dir(self) -> None:
+        """Remove what daemons left that died while no service was there."""
+        leftovers.clear(self.run_dir)
+
     async def adopt(self, vdisk: str, *, epoch: int, identity: Identity, serves: bool) -> StorageDaemon:
         """Take over a daemon that an earlier service process started.
 

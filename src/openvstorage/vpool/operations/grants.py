@@ -100,6 +100,7 @@ class CreateGrant(Operation):
     async def abort(self, session: AsyncSession) -> None:
         if self.args["fresh"]:
             await session.execute(delete(Grant).where(Grant.guid == self.args["grant_guid"]))
+        self.context.respawn(self.vdisk)  # or, if it was the first grant, gives the port back
 
     async def recover(self, phase: str) -> bool:
         """The asker still waits for the task: finish it."""
@@ -139,6 +140,7 @@ class RevokeGrant(Operation):
     async def close(self) -> None:
         """Stop the daemon after the last grant, or serve the others if the daemon had to be killed."""
         await serving.close_if_unused(self.context, self.vdisk, without=self.args["grant_guid"])
+        await serving.close_unread(self.context, self.vdisk)
 
     async def finish(self, session: AsyncSession) -> Any:
         await session.execute(delete(Grant).where(Grant.guid == self.args["grant_guid"]))
@@ -148,7 +150,8 @@ class RevokeGrant(Operation):
 
 
 class Respawn(Operation):
-    """Args: vdisk_guid. A new daemon with the exports of all grants after the old one died; nothing if none is left."""
+    """Args: vdisk_guid. A daemon with the exports of all grants, after the old one died or an operation failed; none,
+    and no port, if no grant is left."""
 
     type = "respawn"
     steps = (Step("serve"),)
@@ -165,6 +168,10 @@ class Respawn(Operation):
     async def serve(self) -> None:
         """Start the daemon and open the exports."""
         await serving.open_exports(self.context, self.vdisk)
+
+    async def after(self) -> None:
+        if not self.args["needed"]:
+            await serving.close_if_unused(self.context, self.vdisk)
 
 
 async def describe_grant(session: AsyncSession, grant: Grant) -> dict[str, Any]:

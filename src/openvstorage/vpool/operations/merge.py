@@ -132,6 +132,8 @@ class FoldFrozen(Operation):
     async def finish(self, session: AsyncSession) -> Any:
         await self.context.backend.forget(session, self.args["spare"])
         await self.context.backend.lie_on(session, self.args["into"], self.args["base"])
+        # if the layer was deleted meanwhile, only the spare still needed what lies below
+        await self.context.backend.release(session, self.args["below"])
 
     async def recover(self, phase: str) -> bool:
         await self.context.fleet.stop(self.args["spare"])

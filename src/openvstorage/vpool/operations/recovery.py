@@ -26,6 +26,8 @@ async def recover(context: Context, tasks: Tasks, housekeeping: Housekeeping) ->
     """Bring model, files and daemons together. Blocks (awaits) until it is done."""
     await adopt_daemons(context)
     await context.journal.recover()
+    context.fleet.clear_run_dir()
+    await context.backend.seal_all()
     await drop_orphaned_clone_snapshots(context)
     for place in await context.backend.set_unknown_aside():
         log.warning("a file that the model does not know was set aside: %s", place)

@@ -109,6 +109,11 @@ class SetAsTemplate(Operation):
         vdisk.is_vtemplate = True
         if vdisk.backend_ref is not None:
             await self.context.backend.freeze(session, vdisk.backend_ref)
+            self.args["frozen_ref"] = vdisk.backend_ref
+
+    async def after(self) -> None:
+        if self.args.get("frozen_ref"):
+            await self.context.backend.seal(self.args["frozen_ref"])
 
 
 class MoveVDisk(Operation):

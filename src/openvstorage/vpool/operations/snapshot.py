@@ -108,13 +108,14 @@ class IsSynced(Operation):
 async def plan_snapshot(
     context: Context, session: AsyncSession, vdisk: VDisk, request: dict[str, Any]
 ) -> dict[str, Any]:
-    """Insert a snapshot, and the next head if one is needed.
+    """Insert a snapshot, and the next head if one is needed: not when nothing was written since the last was made.
 
     :returns: snapshot_guid, old_ref and new_ref; new_ref is None when the snapshot is ready at once.
     """
     assert vdisk.backend_ref is not None
     below = await context.backend.parent_of(session, vdisk.backend_ref)
-    at_once = not vdisk.written and below is not None
+    # a head that was made larger than what it lies on reads as more than that, although nothing was written
+    at_once = not vdisk.written and below is not None and await context.backend.size_of(session, below) == vdisk.size
     new_ref = None
     if not at_once:
         new_ref = await context.backend.plan(session, size=vdisk.size, parent_ref=vdisk.backend_ref)

@@ -137,6 +137,16 @@ class LayersBackend:
         """Take write permission from a frozen layer's file."""
         self.files.seal(ref)
 
+    async def seal_all(self) -> None:
+        """Take write permission from the file of every frozen layer."""
+        async with self._db.read() as session:
+            guids = await lines.frozen(session)
+        await asyncio.to_thread(self._seal_present, guids)
+
+    def _seal_present(self, guids: Sequence[str]) -> None:
+        for guid in guids:
+            self.files.seal(guid)
+
     async def grow(self, ref: str, size: int) -> None:
         """Grow a layer that nobody has open."""
         await self.files.grow(ref, size)
@@ -243,18 +253,26 @@ class LayersBackend:
         spec = await self.export_spec(ref)
         wanted = {str(node["node-name"]) for node in spec.blockdevs}
         names = [str(node["node-name"]) for node in await graph.execute("query-named-block-nodes", {"flat": True})]
-        for prefix in ("l", "f"):  # a layer's node before the node of its file
-            for name in names:
-                if is_layer_node(name) and name.startswith(prefix) and name not in wanted:
-                    await graph.remove_node(name)
+        unwanted = [name for name in names if is_layer_node(name) and name not in wanted]
+        closed = True
+        while closed:  # a node can be closed once nothing lies over it any more
+            left = [name for name in unwanted if not await graph.remove_node(name)]
+            unwanted, closed = left, len(left) < len(unwanted)
 
     async def copy_file(self, source: str, target: str) -> None:
         """Copy a frozen layer's file to a planned layer."""
         await self.files.copy(source, target)
 
     async def replace_file(self, source: str, target: str) -> None:
-        """Rename the file of ``source`` over that of ``target``."""
-        await asyncio.to_thread(self.files.replace, source, target)
+        """Rename the file of ``source`` over that of ``target``.
+
+        :raises BackendError: ``target`` was removed meanwhile; a file without a row must not come to be.
+        """
+        async with self._sweeping:
+            async with self._db.read() as session:
+                if await session.get(Layer, target) is None:
+                    raise BackendError(f"layer {target} is not needed any more")
+            await asyncio.to_thread(self.files.replace, source, target)
 
     async def merges(self) -> Sequence[Merge]:
         """:returns: layers due to skip, then unnamed layers with one child, as far as a merge is worth its copying."""

@@ -6,6 +6,7 @@ Everything here is bytes. What may be removed is decided elsewhere and committed
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -123,8 +124,9 @@ class LayerFiles:
         return None if process.returncode in (0, 3) else (out + err).decode(errors="replace").strip()
 
     def seal(self, guid: str) -> None:
-        """Guard a frozen layer against accidental writes."""
-        self.path(guid).chmod(0o444)
+        """Guard a frozen layer against accidental writes; nothing happens when its file is gone."""
+        with contextlib.suppress(FileNotFoundError):
+            self.path(guid).chmod(0o444)
 
     def remove(self, guid: str) -> None:
         """Unlink a layer's file; missing is fine. Durable after :meth:`sync_directory`."""

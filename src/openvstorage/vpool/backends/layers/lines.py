@@ -103,8 +103,10 @@ async def children(session: AsyncSession, guid: str) -> list[str]:
 
 
 async def reparent(session: AsyncSession, guid: str, base: str | None) -> None:
-    """Lay a layer on another one and release what it lay on before."""
-    layer = await session.get_one(Layer, guid)
+    """Lay a layer on another one and release what it lay on before; nothing happens to one that is trash by now."""
+    layer = await session.get(Layer, guid)
+    if layer is None or layer.state == LayerState.TRASH:
+        return
     before, layer.parent_guid = layer.parent_guid, base
     await session.flush()
     if before is not None and before != base:
@@ -114,6 +116,11 @@ async def reparent(session: AsyncSession, guid: str, base: str | None) -> None:
 async def trash(session: AsyncSession, limit: int = 500) -> list[str]:
     """:returns: guids of layers whose files are to be removed."""
     return list(await session.scalars(select(Layer.guid).where(Layer.state == LayerState.TRASH).limit(limit)))
+
+
+async def frozen(session: AsyncSession) -> list[str]:
+    """:returns: guids of all frozen layers."""
+    return list(await session.scalars(select(Layer.guid).where(Layer.state == LayerState.FROZEN)))
 
 
 async def head_of(session: AsyncSession, guid: str) -> str | None:

@@ -1,0 +1,154 @@
+"""Whether model, files, daemons and block graphs of a vPool agree, and nothing is left over.
+
+To be asked of an engine that is running, has no task under way and has settled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+from sqlalchemy import select
+from tests.support.crash import until
+from tests.support.engine import Engine
+
+from openvstorage.edge.nbd import NbdClient
+from openvstorage.vpool.backends.layers import lines
+from openvstorage.vpool.model.export import Export, Grant, GrantState
+from openvstorage.vpool.model.layer import Layer, LayerState
+from openvstorage.vpool.model.task import OperationRow, Task
+from openvstorage.vpool.model.vdisk import Snapshot, State, VDisk
+from openvstorage.vpool.operations.grants import describe_grant
+
+__all__ = ["audit", "calm"]
+
+
+async def calm(engine: Engine) -> None:
+    """Wait for tasks and respawns under way, then do what background work is due."""
+    operations = engine.operations
+
+    async def quiet() -> bool:
+        return not operations._tasks._running and not operations._housekeeping._respawns
+
+    await until(quiet, "tasks and respawns end")
+    await engine.settle()
+    await until(quiet, "tasks and respawns end")
+    await engine.context.backend.sweep()
+
+
+async def audit(engine: Engine, strangers: Mapping[str, bytes] | None = None) -> None:
+    """Look at everything that should agree.
+
+    :param strangers: files that a test put into ``layers/``, by name with their bytes; they and nothing else must be
+        in lost+found, untouched.
+    :raises AssertionError: something does not agree; the text says what.
+    """
+    await _audit_rows(engine)
+    await _audit_files(engine, strangers or {})
+    await _audit_daemons(engine)
+    await _audit_grants(engine)
+
+
+async def _audit_rows(engine: Engine) -> None:
+    async with engine.db.read() as session:
+        operations = [(row.type, row.phase, row.error) for row in await session.scalars(select(OperationRow))]
+        assert not operations, f"operations are left in the journal: {operations}"
+        tasks = [(task.kind, task.status) for task in await session.scalars(select(Task)) if task.finished_at is None]
+        assert not tasks, f"tasks have not ended: {tasks}"
+        for vdisk in await session.scalars(select(VDisk)):
+            assert vdisk.state == State.READY, f"vDisk {vdisk.name} is {vdisk.state}"
+            layer = await session.get_one(Layer, vdisk.backend_ref)
+            wanted = LayerState.FROZEN if vdisk.is_vtemplate else LayerState.ACTIVE
+            assert layer.state == wanted, f"the head of {vdisk.name} is {layer.state}"
+            assert layer.size == vdisk.size, f"the head of {vdisk.name} has {layer.size} of {vdisk.size} bytes"
+        for snapshot in await session.scalars(select(Snapshot)):
+            assert snapshot.state == State.READY, f"snapshot {snapshot.label} is {snapshot.state}"
+            layer = await session.get_one(Layer, snapshot.backend_ref)
+            assert layer.state == LayerState.FROZEN, f"snapshot {snapshot.label} names a layer that is {layer.state}"
+            assert layer.size == snapshot.size, f"snapshot {snapshot.label}: {layer.size} of {snapshot.size} bytes"
+        heads = set(await session.scalars(select(VDisk.backend_ref)))
+        for layer in await session.scalars(select(Layer)):
+            assert layer.state in (LayerState.ACTIVE, LayerState.FROZEN), f"layer {layer.guid} is {layer.state}"
+            assert layer.state == LayerState.FROZEN or layer.guid in heads, f"layer {layer.guid} is nobody's head"
+            assert await lines.needed(session, layer.guid), f"layer {layer.guid} is needed by nobody"
+
+
+async def _audit_files(engine: Engine, strangers: Mapping[str, bytes]) -> None:
+    files = engine.context.backend.files
+    async with engine.db.read() as session:
+        layers = {layer.guid: layer for layer in await session.scalars(select(Layer))}
+    present = {path.name for path in files.present()}
+    assert present == {files.path(guid).name for guid in layers}, "files and rows of layers differ"
+    lost = files.lost_and_found
+    found = {path.name: path.read_bytes() for path in lost.iterdir()} if lost.exists() else {}
+    assert found == dict(strangers), f"lost+found has {sorted(found)}"
+    for guid, layer in layers.items():
+        sealed = not files.path(guid).stat().st_mode & 0o222
+        assert sealed == (layer.state == LayerState.FROZEN), f"the file of {guid}, {layer.state}: sealed is {sealed}"
+    idle = [ref for ref in layers if not await _open_for_writing(engine, ref)]
+    damage = await engine.context.backend.check(idle)
+    assert not damage, f"qemu-img check: {damage}"
+
+
+async def _open_for_writing(engine: Engine, ref: str) -> bool:
+    async with engine.db.read() as session:
+        head_of = await lines.head_of(session, ref)
+    return head_of is not None and engine.context.fleet.get(head_of) is not None
+
+
+async def _audit_daemons(engine: Engine) -> None:
+    fleet = engine.context.fleet
+    async with engine.db.read() as session:
+        exports = {row.vdisk_guid: row for row in await session.scalars(select(Export))}
+        grants = list(await session.scalars(select(Grant)))
+    serving = fleet.serving()
+    assert set(serving) == set(exports), f"daemons run for {sorted(serving)}, exports say {sorted(exports)}"
+    assert {grant.vdisk_guid for grant in grants} == set(exports), "an export without grants, or grants without one"
+    pids = {left.identity.pid for left in fleet.left_behind()}
+    assert pids == {daemon.identity.pid for daemon in serving.values()}, "other daemons of this pool are running"
+    names = {path for daemon in serving.values() for path in (daemon._files.monitor, daemon._files.pid_file)}
+    stale = {path.name for path in Path(fleet.run_dir).iterdir() if path not in names}
+    assert not stale, f"left in the run directory: {stale}"
+    for vdisk, daemon in serving.items():
+        row = exports[vdisk]
+        assert (row.pid, row.epoch) == (daemon.identity.pid, daemon.epoch), "the export names another process"
+        wanted = {grant.export_name for grant in grants if grant.vdisk_guid == vdisk}
+        assert set(await daemon.exports()) == wanted, f"the daemon of {vdisk} serves other exports than were granted"
+        await _audit_graph(engine, vdisk, set(await daemon.graph_files()))
+
+
+async def _audit_graph(engine: Engine, vdisk: str, opened: set[str]) -> None:
+    """A file that a fold removed may be open still: under the old inode of the layer that absorbed it."""
+    wanted = await _chain_files(engine, vdisk)
+    surplus = {path for path in opened - wanted if Path(path).exists()}
+    assert wanted <= opened, f"the daemon of {vdisk} does not have open: {wanted - opened}"
+    assert not surplus, f"the daemon of {vdisk} has open, not in the model: {surplus}"
+
+
+async def _chain_files(engine: Engine, vdisk: str) -> set[str]:
+    """Every file that a vDisk's daemon should have open: its own line and those of the snapshots being served."""
+    async with engine.db.read() as session:
+        heads = [(await session.get_one(VDisk, vdisk)).backend_ref]
+        query = select(Snapshot.backend_ref).join(Grant, Grant.snapshot_guid == Snapshot.guid)
+        heads += list(await session.scalars(query.where(Grant.vdisk_guid == vdisk)))
+        return {
+            str(engine.context.backend.files.path(link.guid))
+            for head in heads
+            for link in await lines.chain(session, str(head))
+        }
+
+
+async def _audit_grants(engine: Engine) -> None:
+    async with engine.db.read() as session:
+        grants = list(await session.scalars(select(Grant)))
+        described = [await describe_grant(session, grant) for grant in grants]
+    for grant in described:
+        assert grant["state"] == GrantState.GRANTED, f"the grant of {grant['consumer']} is {grant['state']}"
+        size = await asyncio.to_thread(_size_seen, grant)
+        assert size == grant["size"], f"{grant['consumer']} sees {size} bytes, the grant says {grant['size']}"
+
+
+def _size_seen(grant: Mapping[str, object]) -> int:
+    with NbdClient.connect(str(grant["host"]), int(str(grant["port"])), str(grant["export_name"]), timeout=5) as nbd:
+        return nbd.size
