@@ -183,6 +183,7 @@ async def test_grant_reaches_the_operations(
         ({"mode": "rwx"}, 406),
         ({"client": ""}, 406),
         ({"consumer": "x" * 256}, 406),
+        ({"consumer": "a\nb"}, 406),
         ({"deadline_seconds": 0}, 406),
         ({"deadline_seconds": 10**12}, 406),
         ({"vdisk_guid": new_guid()}, 404),

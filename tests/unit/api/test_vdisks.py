@@ -150,6 +150,8 @@ async def test_create_lets_the_pool_choose_the_node(
         ({"name": "x" * 255}, 406, "invalid_data"),
         ({"name": "é" * 128}, 406, "invalid_data"),
         ({"name": "a\0b"}, 406, "invalid_data"),
+        ({"name": "a\nb"}, 406, "invalid_data"),
+        ({"name": "\x1b[2Ja"}, 406, "invalid_data"),
         ({"name": "\ud800"}, 406, "invalid_data"),
         ({"name": "???"}, 406, "invalid_data"),
         ({"size": 2**63}, 406, "invalid_data"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -14,7 +15,15 @@ __all__ = ["Label", "Name", "PageCacheRatio", "QosLimits", "Quota", "Text"]
 LIMIT = 2**53  # larger ones are not exact in every JSON reader
 
 
+def _printable(value: str) -> str:
+    # Such texts are shown in logs and on terminals, where a control character could pretend to be something else.
+    if any(unicodedata.category(character) == "Cc" for character in value):
+        raise ValueError("a text holds a control character")
+    return value
+
+
 def _name(value: str) -> str:
+    _printable(value)
     if len(value.encode()) > MAX_NAME_BYTES:
         raise ValueError(f"a name has at most {MAX_NAME_BYTES} bytes")
     try:
@@ -29,7 +38,7 @@ Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_BYTES, examples=["
 #: Label of a snapshot; may be empty and need not be unique.
 Label = Annotated[str, Field(max_length=1024)]
 #: A text that identifies something to the caller.
-Text = Annotated[str, Field(min_length=1, max_length=255)]
+Text = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_printable)]
 PageCacheRatio = Annotated[float, Field(gt=0, le=1)]
 #: Cache quota in bytes, ``{"fragment", "block"}``; kept and shown, nothing here caches by it.
 Quota = dict[str, Any]
