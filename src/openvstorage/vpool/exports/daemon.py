@@ -385,7 +385,11 @@ class StorageDaemon:
         await hold.set_limits(self, limits)
 
     async def hold(self) -> None:
-        """Let no request of any client through from now on, until :meth:`release`. See :mod:`hold`."""
+        """Let no request of any client through from now on, until :meth:`release`. See :mod:`hold`.
+
+        After the switch to a new layer send nothing that changes the graph before the release, a ``blockdev-reopen``
+        of the old layer included: QEMU lets waiting requests through, and then the instant is lost.
+        """
         await hold.hold(self)
 
     async def release(self, limits: Limits) -> None:
