@@ -11,6 +11,7 @@ from cinder.volume import driver
 from oslo_log import log as logging
 
 from openvstorage import __version__
+from openvstorage.brick.registration import register as register_connector
 from openvstorage.cinder import connection, images, opts, stats
 from openvstorage.cinder.errors import SetupError, setup_fault, translated
 from openvstorage.cinder.groups import GroupOperations
@@ -21,6 +22,9 @@ from openvstorage.client import ConfigurationError, NotFound, OpenvStorageError
 __all__ = ["OpenvStorageEdgeVolumeDriver"]
 
 LOG = logging.getLogger(__name__)
+
+# Importing this module is all that cinder-volume does for us before it opens a volume itself.
+register_connector()
 
 
 @interface.volumedriver

@@ -1,0 +1,40 @@
+"""Registration of the volume driver with the libvirt driver of this process."""
+
+from __future__ import annotations
+
+import sys
+
+from oslo_log import log as logging
+
+__all__ = ["DRIVER_VOLUME_TYPE", "register"]
+
+LOG = logging.getLogger(__name__)
+
+# ``driver_volume_type`` of the connection properties that our Cinder driver answers.
+DRIVER_VOLUME_TYPE = "openvstorage_edge"
+
+_CLASS = "openvstorage.nova.driver.LibvirtOpenvStorageEdgeVolumeDriver"
+# Only the program nova-compute has this module loaded.
+_PROGRAM = "nova.cmd.compute"
+
+
+def register() -> bool:
+    """Make Nova's libvirt driver find ours, in nova-compute with a libvirt driver; elsewhere nothing is touched.
+
+    May be called again. Blocks while Nova's libvirt driver is imported, which nova-compute would do a little later.
+
+    :returns: whether it is registered.
+    """
+    if _PROGRAM not in sys.modules:
+        LOG.debug("This is not nova-compute: there is no volume driver to register")
+        return False
+    from nova import conf
+
+    if not str(conf.CONF.compute_driver).startswith("libvirt."):
+        LOG.debug("Compute driver %s has no use for our volume driver", conf.CONF.compute_driver)
+        return False
+    from nova.virt.libvirt import driver
+
+    driver.VOLUME_DRIVERS[DRIVER_VOLUME_TYPE] = _CLASS
+    LOG.info("Volumes of type %s are attached by %s", DRIVER_VOLUME_TYPE, _CLASS)
+    return True
