@@ -70,7 +70,7 @@ async def test_redirect_stays_here(client: AsgiClient) -> None:
 @pytest.mark.parametrize("path", ["/api/nothing/", "/api/nothing", "/", "/api/vdisks/a/b/c/d/"])
 async def test_unknown_path(client: AsgiClient, path: str) -> None:
     answer = await client("GET", path)
-    assert (answer.status, answer.json()["error"]) == (404, "object_not_found")
+    assert (answer.status, answer.json()["error"]) == (404, "no_such_route")
 
 
 async def test_wrong_method_names_the_right_ones(client: AsgiClient) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from sqlalchemy import ColumnElement, func, select
 
 from openvstorage.vpool.api.context import ApiContext
 from openvstorage.vpool.api.fields import field_values, natural_key
-from openvstorage.vpool.api.objects import Contents, Kind, fetch, serialise
+from openvstorage.vpool.api.objects import BATCH, Contents, Kind, fetch, serialise
 from openvstorage.vpool.api.parameters import Parameters
 from openvstorage.vpool.api.query import Query, parse_query
 
@@ -161,8 +162,14 @@ async def _filtered(context: ApiContext, kind: Kind, rows: list[Any], query: Que
     if not query.items:
         return rows
     columns = {name: await field_values(context, kind, rows, name) for name in dict.fromkeys(query.fields())}
-    values = ({name: column[index] for name, column in columns.items()} for index in range(len(rows)))
-    return [row for row, found in zip(rows, values, strict=True) if query.matches(found.__getitem__)]
+    kept = []
+    for index, row in enumerate(rows):
+        found = {name: column[index] for name, column in columns.items()}
+        if query.matches(found.__getitem__):
+            kept.append(row)
+        if index % BATCH == 0:
+            await asyncio.sleep(0)  # others have their turn
+    return kept
 
 
 async def _sorted(context: ApiContext, kind: Kind, rows: list[Any], sort: str) -> list[Any]:
