@@ -51,7 +51,9 @@ async def test_single_object_shows_everything(
     client: AsgiClient, add_vdisk: AddVDisk, add_snapshot: AddSnapshot
 ) -> None:
     vdisk = await add_vdisk("volume-1")
-    second, first = await add_snapshot(vdisk, 2, timestamp=5), await add_snapshot(vdisk, 1, timestamp=5)
+    # Taken in the same second: only the ordinal tells which was first.
+    second = await add_snapshot(vdisk, 2, timestamp=5, guid="0" + new_guid()[1:])
+    first = await add_snapshot(vdisk, 1, timestamp=5, guid="f" + new_guid()[1:])
     await add_snapshot(vdisk, 3, state=State.CREATING)
     child = await add_vdisk("child", parent_vdisk_guid=vdisk.guid, parent_snapshot_guid=first.guid)
     shown = (await client("GET", f"/api/vdisks/{vdisk.guid}/")).json()
