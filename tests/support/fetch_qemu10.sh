@@ -48,7 +48,7 @@ for package in "$work"/archives/*.deb; do
     dpkg-deb -x "$package" "$work/tree" || say "cannot unpack ${package##*/}"
 done
 
-triplet=$(dpkg-architecture -q DEB_HOST_MULTIARCH 2>/dev/null || basename "$(dirname "$(find "$work/tree/usr/lib" -name 'liburing.so.2' | head -n 1)")")
+triplet=$(basename "$(dirname "$(find "$work/tree/usr/lib" -name 'liburing.so.2' | head -n 1)")")
 bin=$work/tree/usr/bin
 mkdir -p "$bin/.real"
 for program in qemu-storage-daemon qemu-img qemu-io qemu-nbd; do

@@ -17,9 +17,8 @@ def _arguments(files: RunFiles, **options) -> list[str]:
     given = {
         "group": "tg-v-1",
         "limits": Limits(),
-        "blockdevs": [_NODE],
-        "top": command.top_options("tg-v-1", "n", read_only=False),
-        "listener_fd": 7,
+        "blockdevs": [_NODE, command.top_options("tg-v-1", "n", read_only=False)],
+        "server_fds": [7],
         "exports": [Export("e", True)],
         **options,
     }
@@ -57,7 +56,7 @@ def test_the_exports_come_after_the_server_and_the_nodes_before():
 
 
 def test_a_private_daemon_has_no_server():
-    words = _arguments(RunFiles.of(Path("/r"), "v", 1), listener_fd=None, exports=[])
+    words = _arguments(RunFiles.of(Path("/r"), "v", 1), server_fds=[], exports=[])
     assert "--nbd-server" not in words
 
 

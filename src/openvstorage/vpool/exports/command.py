@@ -97,22 +97,21 @@ def arguments(
     group: str,
     limits: Limits,
     blockdevs: Sequence[Mapping[str, Any]],
-    top: Mapping[str, Any],
-    listener_fd: int | None,
+    server_fds: Sequence[int],
     exports: Sequence[Export],
 ) -> list[str]:
     """The daemon's arguments; it carries them out in this order.
 
-    :param blockdevs: ``blockdev-add`` arguments, base first, without the filter ``top``.
-    :param listener_fd: an inherited listening socket, None for a daemon without an NBD server.
+    :param blockdevs: ``blockdev-add`` arguments, base first, the filter ``top`` last.
+    :param server_fds: the inherited listening socket; none for a daemon without an NBD server.
     """
     result = ["--chardev", f"socket,id=monitor,path={_escaped(files.monitor)},server=on,wait=off"]
     result += ["--monitor", "chardev=monitor,mode=control", "--pidfile", str(files.pid_file)]
     result += ["--object", json.dumps({"qom-type": "throttle-group", "id": group, "limits": limits.as_qmp()})]
-    for options in (*blockdevs, top):
+    for options in blockdevs:
         result += ["--blockdev", json.dumps(dict(options))]
-    if listener_fd is not None:
-        result += ["--nbd-server", json.dumps(server_options(listener_fd))]
+    for fd in server_fds:
+        result += ["--nbd-server", json.dumps(server_options(fd))]
     for export in exports:
         result += ["--export", json.dumps(export_options(export))]
     return result

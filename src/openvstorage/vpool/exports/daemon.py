@@ -105,70 +105,36 @@ class StorageDaemon:
         :raise ImageLocked: a file is still open for writing in another process.
         :raise LaunchFailed: anything else; then no process and no file is left behind.
         """
+        below = next((options for options in blockdevs if options.get("node-name") == top), None)
+        if below is None:
+            raise LaunchFailed(vdisk=vdisk, reason=f"no block node is named {top}")
+        group = command.group_id(vdisk, epoch)
+        nodes = [*blockdevs, command.top_options(group, top, read_only=bool(below.get("read-only", False)))]
+        fds = () if listener is None else (listener.fileno(),)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + lock_patience
         while True:
+            files = _free_run_files(run_dir, vdisk, epoch)
+            words = command.arguments(
+                files, group=group, limits=limits, blockdevs=nodes, server_fds=fds, exports=exports
+            )
             try:
-                return await cls._launch_once(
-                    build,
-                    _free_run_files(run_dir, vdisk, epoch),
-                    log_file,
-                    vdisk=vdisk,
-                    epoch=epoch,
-                    listener=listener,
-                    blockdevs=blockdevs,
-                    top=top,
-                    limits=limits,
-                    exports=exports,
-                )
+                pid, said = spawn([str(build.storage_daemon), *words], log_file, fds)
+            except OSError as error:
+                raise LaunchFailed(vdisk=vdisk, reason=f"{error.filename}: {error.strerror}") from None
+            daemon = cls(files, vdisk=vdisk, epoch=epoch, identity=Identity.of_child(pid), child=True)
+            try:
+                await daemon._wait_until_up(said)
             except ImageLocked:
                 if loop.time() >= deadline:
                     raise
                 await asyncio.sleep(_LOCK_RETRY)
-
-    @classmethod
-    async def _launch_once(
-        cls,
-        build: QemuBuild,
-        files: RunFiles,
-        log_file: Path,
-        *,
-        vdisk: str,
-        epoch: int,
-        listener: socket.socket | None,
-        blockdevs: Sequence[Mapping[str, Any]],
-        top: str,
-        limits: Limits,
-        exports: Sequence[Export],
-    ) -> Self:
-        below = next((dict(options) for options in blockdevs if options.get("node-name") == top), None)
-        if below is None:
-            raise LaunchFailed(vdisk=vdisk, reason=f"no block node is named {top}")
-        group = command.group_id(vdisk, epoch)
-        top_node = command.top_options(group, top, read_only=bool(below.get("read-only", False)))
-        words = command.arguments(
-            files,
-            group=group,
-            limits=limits,
-            blockdevs=blockdevs,
-            top=top_node,
-            listener_fd=None if listener is None else listener.fileno(),
-            exports=exports,
-        )
-        fds = () if listener is None else (listener.fileno(),)
-        try:
-            pid, said = spawn([str(build.storage_daemon), *words], log_file, fds)
-        except OSError as error:
-            reason = f"{error.filename}: {error.strerror}"
-            raise LaunchFailed(vdisk=vdisk, reason=reason) from None
-        daemon = cls(files, vdisk=vdisk, epoch=epoch, identity=Identity.of_child(pid), child=True)
-        try:
-            await daemon._wait_until_up(said)
-        except BaseException:
-            await asyncio.shield(daemon.kill())
-            raise
-        daemon._remember(*blockdevs, top_node)
-        return daemon
+            except BaseException:
+                await asyncio.shield(daemon.kill())
+                raise
+            else:
+                daemon.remember(nodes)
+                return daemon
 
     async def _wait_until_up(self, said: Output) -> None:
         """Wait for the greeting, which comes after the whole command line was carried out."""
