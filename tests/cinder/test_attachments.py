@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 from cinder import exception, objects
+from cinder.volume import volume_utils
 from oslo_utils import strutils
 from tests.support.vpool_service import VpoolService
 
+from openvstorage.cinder.connection import transfer
 from openvstorage.client import NotFound
 from openvstorage.client.resolve import resolve
 from openvstorage.edge.errors import EdgeError
@@ -230,3 +232,25 @@ def test_hosts_of_an_old_cluster_get_the_edge_of_the_node_that_serves_now(
     assert data["transport"] == "tcp"
     assert socket.inet_aton(data["hosts"][0])
     assert standin_driver.terminate_connection(volume, {"host": "host1"}) is False
+
+
+def test_cinder_copies_a_volume_through_os_brick(driver: Any, volume: Any, make_volume: Make, context: Any) -> None:
+    """As in a migration between backends: importing the driver is enough for os-brick to find our connector."""
+    copy = make_volume()
+    copy.update(driver.create_volume(copy))
+    copy.save()
+    properties = {"host": "cinder1", "ip": "127.0.0.1"}
+    source, _volume = driver._attach_volume(context, volume, properties)
+    source["device"]["path"].write(BLOCK)
+    source["device"]["path"].seek(0)
+    target, _volume = driver._attach_volume(context, copy, properties)
+    volume_utils.copy_volume(source["device"]["path"], target["device"]["path"], 8, "1M")
+    for attachment, of in ((source, volume), (target, copy)):
+        driver._detach_volume(context, attachment, of, properties, force=True)
+        assert grants(driver, of) == []
+    with transfer(driver.pool, copy.provider_id, "ro") as grant:
+        opened = NbdClient.connect(grant.host, grant.port, grant.export_name)
+        assert opened.read(0, 8192) == BLOCK + bytes(4096)
+        opened.close()
+    for done in (volume, copy):
+        driver.delete_volume(done)
