@@ -6,6 +6,9 @@ UV := .tools/bin/uv
 BIN := .venv/bin
 STATE ?= var/aio
 PYTEST_OPTIONS ?=
+# The Python of the machine, never one that uv would fetch.
+export UV_PYTHON_DOWNLOADS := never
+export UV_PYTHON := $(shell command -v python3)
 
 .PHONY: help install packages demo tour down test test-cinder e2e lint format bench docs
 

@@ -118,7 +118,12 @@ class Environment:
         return source
 
     def _uv(self, what: str, *words: str | Path) -> None:
-        environment = {**network_environment(), "UV_CACHE_DIR": str(self._paths.cache / "uv"), "UV_NO_PROGRESS": "1"}
+        environment = {
+            **network_environment(),
+            "UV_CACHE_DIR": str(self._paths.cache / "uv"),
+            "UV_NO_PROGRESS": "1",
+            "UV_PYTHON_DOWNLOADS": "never",
+        }
         # The caller's environment is not the one that is meant.
         environment.pop("VIRTUAL_ENV", None)
         run(what, [sys.executable, "-m", "uv", *words], self._log, environment=environment)

@@ -144,14 +144,8 @@ def install(names: Sequence[str], log: Path) -> None:
 def unpack(name: str, directory: Path, log: Path) -> None:
     """Download a package and unpack its files below a directory; nothing is installed. Blocks. Raises CommandFailed."""
     directory.mkdir(parents=True, exist_ok=True)
-    environment = network_environment()
     download = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", name]
-    try:
-        run(f"the download of {name}", download, log, environment=environment, cwd=directory)
-    except CommandFailed:
-        # A machine that has never run it has no package lists; one that has not for long asks for files that are gone.
-        run("the update of Debian's package lists", ["apt-get", "-q", "update"], log, environment=environment)
-        run(f"the download of {name}", download, log, environment=environment, cwd=directory)
+    _ask_apt(f"the download of {name}", download, log, cwd=directory)
     for archive in directory.glob("*.deb"):
         run(f"the unpacking of {name}", ["dpkg-deb", "-x", archive, directory], log)
         archive.unlink()
@@ -159,13 +153,23 @@ def unpack(name: str, directory: Path, log: Path) -> None:
 
 def dependency(name: str, prefix: str, log: Path) -> str:
     """Return the first package that ``name`` depends on and whose name starts so. Raises CommandFailed, LookupError."""
-    environment = network_environment()
-    listing = run(f"the look-up of {name}", ["apt-cache", "depends", name], log, environment=environment)
+    listing = _ask_apt(f"the look-up of {name}", ["apt-cache", "depends", name], log)
     for line in listing.splitlines():
         kind, _, package = line.strip().partition(": ")
         if kind == "Depends" and package.startswith(prefix):
             return package
     raise LookupError(f"{name} depends on nothing that starts with {prefix}")
+
+
+def _ask_apt(what: str, argv: Sequence[str], log: Path, cwd: Path | None = None) -> str:
+    environment = network_environment()
+    try:
+        return run(what, argv, log, environment=environment, cwd=cwd)
+    except CommandFailed:
+        # A machine that has never run it has no package lists; one that has not for long asks for files that are gone.
+        update = ["apt-get", "-q", "-o", "DPkg::Lock::Timeout=300", "update"]
+        run("the update of Debian's package lists", update, log, environment=environment)
+        return run(what, argv, log, environment=environment, cwd=cwd)
 
 
 if __name__ == "__main__":
