@@ -8,6 +8,7 @@ import errno
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ from openvstorage.vpool.pool import Claim, PoolDirectory, PoolError, PoolLock, c
 from openvstorage.vpool.setup import ADMINISTRATOR, Inventory, ensure_administrator, ensure_inventory
 
 log = logging.getLogger(__name__)
+
+MAX_FILES = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ async def serve(options: ServeOptions) -> None:
     """
     config = options.config.checked()
     os.umask(0o077)
+    _allow_many_files()
     options.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory = PoolDirectory(options.data.resolve())
     directory.logs.mkdir(mode=0o700, exist_ok=True)
@@ -102,6 +106,14 @@ async def _serve_pool(
         await server.serve(sockets=[listener])
     log.info("stopping; storage daemons live on")
     await operations.stop()
+
+
+def _allow_many_files() -> None:
+    """Each storage daemon costs three descriptors here, and shells give a thousand."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _names(config: ServiceConfig) -> list[str]:
