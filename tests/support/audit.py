@@ -6,6 +6,7 @@ To be asked of an engine that is running, has no task under way and has settled.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,6 +23,9 @@ from openvstorage.vpool.model.vdisk import Snapshot, State, VDisk
 from openvstorage.vpool.operations.grants import describe_grant
 
 __all__ = ["audit", "calm"]
+
+#: How the kernel shows an open file that has no name any more.
+DELETED = " (deleted)"
 
 
 async def calm(engine: Engine) -> None:
@@ -119,11 +123,22 @@ async def _audit_daemons(engine: Engine) -> None:
 
 
 async def _audit_graph(engine: Engine, vdisk: str, opened: set[str]) -> None:
-    """A file that a fold removed may be open still: under the old inode of the layer that absorbed it."""
+    """The daemon has the model's line open and nothing else.
+
+    One exception: a fold replaces a layer by an equal one that has absorbed its parent. Whoever has the old one open
+    goes on reading it and the parent, both without a name by now.
+    """
     wanted = await _chain_files(engine, vdisk)
-    surplus = {path for path in opened - wanted if Path(path).exists()}
     assert wanted <= opened, f"the daemon of {vdisk} does not have open: {wanted - opened}"
+    pid = engine.context.fleet.get(vdisk).identity.pid
+    unnamed = {name.removesuffix(DELETED) for name in _open_files(pid) if name.endswith(DELETED)}
+    folded = bool(unnamed & wanted)
+    surplus = {path for path in opened - wanted if not folded or path not in unnamed}
     assert not surplus, f"the daemon of {vdisk} has open, not in the model: {surplus}"
+
+
+def _open_files(pid: int) -> set[str]:
+    return {os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()}
 
 
 async def _chain_files(engine: Engine, vdisk: str) -> set[str]:

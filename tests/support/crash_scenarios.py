@@ -6,6 +6,7 @@ other, as the task's verdict says: SUCCESS is ``after``, FAILURE is ``before``.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,8 +17,10 @@ from tests.support.crash import kill, until
 from tests.support.crash_world import BLOCK, Disk, World, fill
 from tests.support.engine import Engine
 
+from openvstorage.vpool.exports.errors import LaunchFailed
 from openvstorage.vpool.model.export import Grant
 from openvstorage.vpool.model.vdisk import Snapshot, VDisk
+from openvstorage.vpool.operations.grants import Respawn
 
 #: The block that a guest writes when the service is dead; its place in a pattern of four.
 GUEST_BLOCK = 3
@@ -190,6 +193,20 @@ async def daemon_killed(engine: Engine) -> None:
         return engine.context.fleet.get(guid) not in (None, old) and not engine.operations._housekeeping._respawns
 
     await until(back, "a new daemon serves the vDisk")
+
+
+async def respawn_refused(engine: Engine) -> None:
+    """The storage daemon of vDisk ``a`` killed, and one attempt to start the next that fails."""
+    guid = await vdisk(engine, "a")
+    engine.context.fleet.on_death = lambda _guid: None
+    kill(engine.context.fleet.get(guid).identity.pid)
+
+    async def gone() -> bool:
+        return engine.context.fleet.get(guid) is None
+
+    await until(gone, "the daemon's end is noticed")
+    with contextlib.suppress(LaunchFailed):
+        await engine.context.journal.run(Respawn(engine.context, {"vdisk_guid": guid}))
 
 
 def break_tool(engine: Engine, tool: str) -> None:
@@ -569,7 +586,28 @@ def _serving() -> list[Scenario]:
             ONLINE,
             guest="a",
         ),
+        Scenario(
+            "restart-fails",
+            TASK + "restart: begin quit abort",
+            done("vdisk.restart", "a", force=True),
+            GUEST,
+            GUEST,
+            ONLINE,
+            guest="a",
+            broken="qemu-storage-daemon",
+            may_fail=True,
+        ),
         Scenario("respawn", "respawn: begin serve finish", daemon_killed, GUEST, GUEST, ONLINE, guest="a"),
+        Scenario(
+            "respawn-fails",
+            "respawn: begin abort",
+            respawn_refused,
+            GUEST,
+            GUEST,
+            ONLINE,
+            guest="a",
+            broken="qemu-storage-daemon",
+        ),
         Scenario(
             "set-qos",
             TASK + "set_qos: begin apply finish",

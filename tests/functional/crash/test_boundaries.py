@@ -4,8 +4,8 @@ A case is: set a scenario up in a child process, kill the child at the n-th boun
 storage daemons too or not, start the vPool again (and kill that start too, or not), and audit. The boundaries are those
 that the code declares: a test sees to it that none is missing.
 
-``make test`` runs each boundary in two ways; with ``CRASH_ALL=1`` in the environment it is all ways, every boundary of
-the recovery included, on every QEMU at hand.
+``make test`` runs each boundary in one way or two; with ``CRASH_ALL=1`` in the environment it is all ways, the first
+boundaries of the recovery included, on every QEMU at hand.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ pytestmark = [pytest.mark.crash, pytest.mark.timeout(1800)]
 
 ALL = bool(os.environ.get("CRASH_ALL"))
 QEMUS = bin_dirs() if ALL else dict(itertools.islice(bin_dirs().items(), 1))
+INTRICATE = {"snapshot-online", "group", "extend-online", "merge", "merge-online", "fold", "fold-under-readers"}
 STRANGER = "stranger.qcow2"
 
 
@@ -175,11 +176,15 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
         kill_daemons(marker.parent)
 
 
-def ways(scenario: Scenario) -> list[Way]:
-    """:returns: the ways in which each boundary is tried: killed once and twice, with and without the daemons."""
-    if not ALL:
-        return [Way(daemons=False, again=None), Way(daemons=True, again=0)]
-    return [Way(daemons, again) for daemons in (False, True) for again in (None, 0, 1, 2)]
+def ways(scenario: Scenario, at: int) -> list[Way]:
+    """:returns: the ways in which a boundary is tried: killed once or again, without the daemons or with them.
+
+    Where a daemon's own state and the model change together both ways count; elsewhere they take turns.
+    """
+    if ALL:
+        return [Way(daemons, again) for daemons in (False, True) for again in (None, 0, 1, 2)]
+    both = [Way(daemons=False, again=None), Way(daemons=True, again=0)]
+    return both if scenario.name in INTRICATE else [both[at % 2]]
 
 
 @pytest.mark.parametrize("qemu", QEMUS.values(), ids=QEMUS.keys())
@@ -190,7 +195,7 @@ def test_killed_at_any_boundary_the_next_start_makes_it_whole(scenario: Scenario
     passed, _ = Case(stage, None, Way(daemons=False, again=None)).run()
     assert passed == scenario.boundaries()
     recovered: set[str] = set()
-    for at, way in itertools.product(range(len(passed)), ways(scenario)):
+    for at, way in ((at, way) for at in range(len(passed)) for way in ways(scenario, at)):
         case = Case(stage, at, way)
         before, after = case.run()
         assert before == passed[: at + 1], f"{case}: it took another way"

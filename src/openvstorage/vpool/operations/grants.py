@@ -155,7 +155,6 @@ class Respawn(Operation):
 
     type = "respawn"
     steps = (Step("serve"),)
-    forward = True
 
     async def begin(self, session: AsyncSession) -> None:
         vdisk = await session.get(VDisk, self.vdisk)
@@ -170,7 +169,9 @@ class Respawn(Operation):
         await serving.open_exports(self.context, self.vdisk)
 
     async def after(self) -> None:
-        if not self.args["needed"]:
+        if self.args["needed"]:
+            await serving.close_unread(self.context, self.vdisk)
+        else:
             await serving.close_if_unused(self.context, self.vdisk)
 
 

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Any
 
-from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from openvstorage.vpool.exports.daemon import StorageDaemon
-from openvstorage.vpool.exports.errors import DaemonGone, ExportsError
+from openvstorage.vpool.exports.errors import ExportsError
 from openvstorage.vpool.exports.limits import Limits
-from openvstorage.vpool.model.vdisk import Snapshot, VDisk
-from openvstorage.vpool.operations import lookups
+from openvstorage.vpool.model.vdisk import VDisk
+from openvstorage.vpool.operations import lookups, serving
 from openvstorage.vpool.operations.errors import GroupVoid
 from openvstorage.vpool.operations.operation import Operation, Step
 from openvstorage.vpool.operations.snapshot import (
-    drop_planned,
     finish_snapshot,
-    head_is,
-    move_head,
+    hand_over,
     plan_snapshot,
     switch_head,
+    take_back,
+    writes_to,
 )
-
-log = logging.getLogger(__name__)
 
 #: The hold ends by itself after about ten seconds; the switches must be done well inside it.
 HOLD_BUDGET_SECONDS = 5.0
@@ -71,30 +67,35 @@ class CreateGroupSnapshot(Operation):
             await self.context.backend.settle(plan["old_ref"])
 
     async def switch(self) -> None:
-        """Hold everybody, switch everybody."""
-        daemons = self._daemons()
+        """Hold everybody, switch everybody.
+
+        :raises GroupVoid: not all of them could be switched while all were held.
+        """
         try:
             async with asyncio.timeout(HOLD_BUDGET_SECONDS):
-                await asyncio.gather(*(daemon.hold() for daemon in daemons.values()))
-                for guid in daemons:
-                    plan = self.args["plans"][guid]
-                    await switch_head(self.context, guid, plan["old_ref"], plan["new_ref"])
-                    if not await head_is(self.context, guid, plan["new_ref"]):
-                        raise GroupVoid(reason="a storage daemon died meanwhile")
+                await self._switch_held()
         except TimeoutError as error:
-            await self._give_up()
             raise GroupVoid(reason=f"it took longer than {HOLD_BUDGET_SECONDS:.0f} s") from error
-        except (ExportsError, GroupVoid):
-            await self._give_up()
-            raise
+        except ExportsError as error:
+            raise GroupVoid(reason=str(error)) from error
 
-    async def _give_up(self) -> None:
-        await self._release()
-        await self._note_heads()
+    async def _switch_held(self) -> None:
+        daemons = self._daemons()
+        # all of them to their end: a hold that goes on while others are given up would never be lifted
+        for failed in await asyncio.gather(*(daemon.hold() for daemon in daemons.values()), return_exceptions=True):
+            if isinstance(failed, BaseException):
+                raise failed
+        for guid in daemons:
+            plan = self.args["plans"][guid]
+            await switch_head(self.context, guid, plan["old_ref"], plan["new_ref"])
+            if not await writes_to(self.context, guid, plan["new_ref"]):
+                raise GroupVoid(reason="a storage daemon died meanwhile")
 
     async def lift(self) -> None:
         """Let everybody go on. All are switched, so from here it only goes forward."""
         await self._release()
+        for guid, plan in self._moving().items():
+            await hand_over(self.context, guid, plan["old_ref"])
 
     async def _release(self) -> None:
         for guid, daemon in self._daemons().items():
@@ -102,8 +103,8 @@ class CreateGroupSnapshot(Operation):
                 qos = (await session.get_one(VDisk, guid)).qos
             try:
                 await daemon.release(Limits(**qos))
-            except DaemonGone:
-                log.warning("vDisk %s: its daemon died while it was held", guid)
+            except ExportsError as error:
+                await serving.replace_daemon(self.context, guid, f"it can not be released: {error}")
 
     async def finish(self, session: AsyncSession) -> Any:
         for guid, plan in self.args["plans"].items():
@@ -111,30 +112,30 @@ class CreateGroupSnapshot(Operation):
         return {guid: [True, plan["snapshot_guid"]] for guid, plan in self.args["plans"].items()}
 
     async def recover(self, phase: str) -> bool:
-        if phase == "lift":
-            return True
-        if phase == "switch":
-            await self._give_up()
-        return False
+        return phase == "lift"
+
+    async def give_up(self) -> None:
+        """Find out which new layers may hold writes: those a daemon writes to, and those whose daemon is dead."""
+        if not self.phase:
+            return
+        moving = self._moving()
+        heads = [guid for guid, plan in moving.items() if not await writes_to(self.context, guid, plan["old_ref"])]
+        self.args["heads"] = heads
+        await self._release()
+        for guid in heads:
+            await hand_over(self.context, guid, moving[guid]["old_ref"])
 
     async def abort(self, session: AsyncSession) -> None:
         """Void the name. Where the new layer is the head already it stays; elsewhere it goes."""
-        heads = self.args.get("heads", {})
+        heads = self.args.get("heads", [])
         for guid, plan in self.args["plans"].items():
-            if heads.get(guid, False):
-                await session.execute(delete(Snapshot).where(Snapshot.guid == plan["snapshot_guid"]))
-                await self.context.backend.freeze(session, plan["old_ref"])
-                await move_head(self.context, session, guid, plan["new_ref"])
-            else:
-                await drop_planned(self.context, session, plan)
-
-    async def _note_heads(self) -> None:
-        """Find out which new layers may hold writes: those a daemon writes to, and those whose daemon is dead."""
-        self.args["heads"] = {
-            guid: not await head_is(self.context, guid, plan["old_ref"]) for guid, plan in self._moving().items()
-        }
+            await take_back(self.context, session, guid, plan, moved=guid in heads)
 
     async def after(self) -> None:
         for plan in self._moving().values():
             await self.context.backend.seal(plan["old_ref"])
         self.context.tidy()
+
+    async def after_failure(self) -> None:
+        for guid in self.args.get("heads", []):
+            await self.context.backend.seal(self.args["plans"][guid]["old_ref"])

@@ -99,7 +99,7 @@ class Housekeeping:
             await self._context.backend.sweep()
             await self._reap()
             await self._tasks.purge()
-            await self._retry_parked()
+            await self._context.journal.retry_parked()
             for merge in await self._context.backend.merges():
                 if self._stopping:
                     return
@@ -114,15 +114,6 @@ class Housekeeping:
             )
         for grant in due:
             log.info("the grant of %s on %s has run out", grant.consumer, grant.vdisk_guid)
-            await self._context.journal.run(
-                RevokeGrant(self._context, {"grant_guid": grant.guid, "vdisk_guid": grant.vdisk_guid})
-            )
-
-    async def _retry_parked(self) -> None:
-        """A revoke that could not be finished is the one thing that must not wait for the next start."""
-        async with self._context.db.read() as session:
-            stuck = list(await session.scalars(select(Grant).where(Grant.state == GrantState.REVOKING)))
-        for grant in stuck:
             await self._context.journal.run(
                 RevokeGrant(self._context, {"grant_guid": grant.guid, "vdisk_guid": grant.vdisk_guid})
             )

@@ -72,6 +72,15 @@ class Journal:
         """Finish or take back every operation found in the journal, oldest first. Call before anything is served."""
         async with self._context.db.read() as session:
             rows = list(await session.scalars(select(OperationRow).order_by(OperationRow.created_at)))
+        await self._resume_all(rows)
+
+    async def retry_parked(self) -> None:
+        """Try again what must be finished but could not be."""
+        async with self._context.db.read() as session:
+            parked = list(await session.scalars(select(OperationRow).where(OperationRow.error.is_not(None))))
+        await self._resume_all(parked)
+
+    async def _resume_all(self, rows: list[OperationRow]) -> None:
         for row in rows:
             operation = self._types[row.type](self._context, dict(row.args))
             log.info("operation %s of %s: resuming at %s", row.type, row.vdisk_guid, row.phase or "its beginning")

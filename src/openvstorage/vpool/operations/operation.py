@@ -35,6 +35,7 @@ class Operation:
     :cvar type: its name in the journal.
     :cvar steps: what happens between begin and finish.
     :cvar forward: once begun it is never taken back, only finished, at the latest after the next start.
+    :ivar phase: the last step whose beginning was committed, empty for none.
     """
 
     type: ClassVar[str]
@@ -44,6 +45,7 @@ class Operation:
     def __init__(self, context: Context, args: dict[str, Any]) -> None:
         self.context = context
         self.args = args
+        self.phase = ""
 
     @property
     def vdisk(self) -> str:
@@ -76,6 +78,12 @@ class Operation:
         """Record what is true now. :returns: the task's result (JSON)."""
         return None
 
+    async def give_up(self) -> None:
+        """Stop what the steps have set going, and note in ``args`` what :meth:`abort`, which follows, has to know.
+
+        If it raises, the operation stays in the journal and is tried again.
+        """
+
     async def abort(self, session: AsyncSession) -> None:
         """Take back what :meth:`begin` recorded."""
 
@@ -89,3 +97,6 @@ class Operation:
 
     async def after(self) -> None:
         """Tidy up; not needed for correctness, repeated by the housekeeping if it is cut off."""
+
+    async def after_failure(self) -> None:
+        """The same after :meth:`abort`, or when :meth:`begin` or :meth:`prepare` has refused."""

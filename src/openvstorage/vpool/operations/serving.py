@@ -201,6 +201,13 @@ async def close_head_exports(context: Context, vdisk_guid: str) -> None:
             await drop(context, vdisk_guid, grant.export_name)
 
 
+async def replace_daemon(context: Context, vdisk_guid: str, reason: str) -> None:
+    """End a daemon that does not do what it is told, and ask for the next one. Nothing is written when this returns."""
+    log.warning("vDisk %s: its storage daemon is replaced: %s", vdisk_guid, reason)
+    await context.fleet.stop_daemon(vdisk_guid)
+    context.respawn(vdisk_guid)
+
+
 async def drop(context: Context, vdisk_guid: str, export_name: str) -> None:
     """Drop a client for good: when this returns it can not write any more, if need be because the daemon was killed."""
     daemon = context.fleet.get(vdisk_guid)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from openvstorage.vpool.exports.errors import DaemonGone
 from openvstorage.vpool.exports.limits import Limits
+from openvstorage.vpool.model.vdisk import VDisk
 from openvstorage.vpool.operations import lookups, serving
 from openvstorage.vpool.operations.errors import Refused
 from openvstorage.vpool.operations.operation import Operation, Step
@@ -47,10 +50,15 @@ class SetQos(Operation):
         return self.context.fleet.get(self.vdisk) is None
 
     async def apply(self) -> None:
-        """Change the limits of the running daemon."""
+        """Change the limits of the running daemon to what the model says now; one that is started has them at once."""
         daemon = self.context.fleet.get(self.vdisk)
-        if daemon is not None:
-            await daemon.set_limits(Limits(**self.args["qos"]))
+        if daemon is None:
+            return
+        async with self.context.db.read() as session:
+            vdisk = await session.get(VDisk, self.vdisk)
+        if vdisk is not None:
+            with contextlib.suppress(DaemonGone):
+                await daemon.set_limits(Limits(**vdisk.qos))
 
 
 class GetConfig(Operation):
@@ -132,7 +140,6 @@ class RestartVDisk(Operation):
 
     type = "restart"
     steps = (Step("quit"), Step("serve"))
-    forward = True
 
     async def begin(self, session: AsyncSession) -> None:
         vdisk = await lookups.ready_vdisk(session, self.vdisk)
@@ -151,6 +158,9 @@ class RestartVDisk(Operation):
     async def serve(self) -> None:
         """Start the next one."""
         await serving.open_exports(self.context, self.vdisk)
+
+    async def abort(self, session: AsyncSession) -> None:
+        self.context.respawn(self.vdisk)  # the task has failed, the clients still want a daemon
 
 
 class SyncVPool(Operation):

@@ -13,7 +13,7 @@ from openvstorage.vpool.exports.errors import DaemonGone, ExportsError
 from openvstorage.vpool.model.base import new_guid
 from openvstorage.vpool.model.export import Grant
 from openvstorage.vpool.model.vdisk import Snapshot, State, VDisk
-from openvstorage.vpool.operations import lookups
+from openvstorage.vpool.operations import lookups, serving
 from openvstorage.vpool.operations.context import Context
 from openvstorage.vpool.operations.errors import SnapshotHasClones, SnapshotInUse
 from openvstorage.vpool.operations.operation import Operation, Step
@@ -53,20 +53,30 @@ class CreateSnapshot(Operation):
         await self.context.backend.settle(self.args["old_ref"])
 
     async def switch(self) -> None:
-        """Let the daemon write to the new layer."""
+        """Let the daemon write to the new layer, and read the old one like any other."""
         await switch_head(self.context, self.vdisk, self.args["old_ref"], self.args["new_ref"])
+        await hand_over(self.context, self.vdisk, self.args["old_ref"])
 
     async def finish(self, session: AsyncSession) -> Any:
         await finish_snapshot(self.context, session, self.vdisk, self.args)
         return self.args["snapshot_guid"]
 
+    async def give_up(self) -> None:
+        """Before the switch has begun the new layer can not be the head, however dead the daemon is."""
+        moved = self.phase == "switch" and not await writes_to(self.context, self.vdisk, self.args["old_ref"])
+        self.args["moved"] = moved
+
     async def abort(self, session: AsyncSession) -> None:
-        await drop_planned(self.context, session, self.args)
+        await take_back(self.context, session, self.vdisk, self.args, moved=self.args["moved"])
 
     async def after(self) -> None:
         if self.args["new_ref"] is not None:
             await self.context.backend.seal(self.args["old_ref"])
         self.context.tidy()
+
+    async def after_failure(self) -> None:
+        if self.args.get("moved"):
+            await self.context.backend.seal(self.args["old_ref"])
 
 
 class DeleteSnapshot(Operation):
@@ -151,22 +161,32 @@ async def switch_head(context: Context, vdisk_guid: str, old_ref: str, new_ref: 
     except DaemonGone:
         log.warning("vDisk %s: its daemon died during the switch; the new layer is the head", vdisk_guid)
     except ExportsError:
-        if await head_is(context, vdisk_guid, old_ref):
+        if await writes_to(context, vdisk_guid, old_ref):
             raise
-        # it writes to the new head but keeps the old one locked: the next daemon opens both as they should be
-        log.warning("vDisk %s: the daemon is replaced after a switch that ended half way", vdisk_guid, exc_info=True)
-        await context.fleet.stop_daemon(vdisk_guid)
-        context.respawn(vdisk_guid)
+        log.warning("vDisk %s: the switch to the new layer ended half way", vdisk_guid, exc_info=True)
 
 
-async def head_is(context: Context, vdisk_guid: str, ref: str) -> bool:
-    """:returns: whether a living daemon of the vDisk writes to ``ref``."""
+async def hand_over(context: Context, vdisk_guid: str, old_ref: str) -> None:
+    """Let the daemon of a switched vDisk give up the old head's write lock; a daemon that does not is replaced."""
+    daemon = context.fleet.get(vdisk_guid)
+    if daemon is None:
+        return
+    try:
+        await context.backend.hand_over(daemon, old_ref)
+    except ExportsError as error:
+        await serving.replace_daemon(context, vdisk_guid, f"it keeps the old layer locked: {error}")
+
+
+async def writes_to(context: Context, vdisk_guid: str, ref: str) -> bool:
+    """:returns: whether a living daemon of the vDisk writes to ``ref``. One that does not tell is ended, so that the
+    answer is no."""
     daemon = context.fleet.get(vdisk_guid)
     if daemon is None:
         return False
     try:
         return await daemon.head() == context.backend.node_of(ref)
-    except DaemonGone:
+    except ExportsError as error:
+        await serving.replace_daemon(context, vdisk_guid, f"it does not tell what it writes to: {error}")
         return False
 
 
@@ -188,8 +208,14 @@ async def move_head(context: Context, session: AsyncSession, vdisk_guid: str, ne
     await session.flush()
 
 
-async def drop_planned(context: Context, session: AsyncSession, plan: dict[str, Any]) -> None:
-    """Take back what :func:`plan_snapshot` inserted."""
+async def take_back(
+    context: Context, session: AsyncSession, vdisk_guid: str, plan: dict[str, Any], *, moved: bool
+) -> None:
+    """Remove what :func:`plan_snapshot` inserted. A new layer that is the head already stays the head: it may hold
+    flushed writes."""
     await session.execute(delete(Snapshot).where(Snapshot.guid == plan["snapshot_guid"]))
-    if plan["new_ref"] is not None:
+    if moved:
+        await context.backend.freeze(session, plan["old_ref"])
+        await move_head(context, session, vdisk_guid, plan["new_ref"])
+    elif plan["new_ref"] is not None:
         await context.backend.release(session, plan["new_ref"])
