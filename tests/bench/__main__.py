@@ -61,8 +61,8 @@ def _chapters(asked: argparse.Namespace, work: Path, chance: random.Random) -> d
             work,
             snapshots=20 if quick else 100,
             size=(128 if quick else 1024) * MIB,
-            rounds=3 if quick else 5,
-            seconds=2 if quick else 8,
+            rounds=3 if quick else 20,
+            seconds=2,
         ),
     }
 

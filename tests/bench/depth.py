@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +16,15 @@ from tests.bench.figures import Comparison, Fact, Results, Series
 from tests.bench.pool import Pool, running
 
 from openvstorage.client import Grant
+from openvstorage.edge.nbd import NbdClient
+from openvstorage.vpool.backends.layers.depth import STRIDE
 
 CHAPTER = "live snapshots"
 AT_LEAST = 0.8
 MIB = 1024**2
-STRIDE = 8
 CHUNK = 64 * 1024
+#: Between two snapshots one of so many chunks is overwritten.
+SHARE = 64
 SETTLE_SECONDS = 120.0
 DEPTH = """
 WITH RECURSIVE line(guid, parent) AS (
@@ -48,13 +54,21 @@ def measure(work: Path, *, snapshots: int, size: int, rounds: int, seconds: int)
         grants = {
             side: _written(pool, side, size, snapshots if side == deep else 0, snapshots) for side in (flat, deep)
         }
+        daemons = {side: _daemon(pool, grant.vdisk_guid) for side, grant in grants.items()}
         for depth in (1, 32):
-            series = {side: Series(side, "reads/s") for side in grants}
+            speed = {side: Series(side, "reads/s") for side in grants}
+            work_done = {side: Series(side, "µs") for side in grants}
             for number in range(rounds):
                 for side in (flat, deep) if number % 2 else (deep, flat):
-                    series[side].samples.append(_reads_per_second(grants[side], size, depth, seconds, number))
+                    before = _processor_seconds(daemons[side])
+                    speed[side].samples.append(_reads_per_second(grants[side], size, depth, seconds))
+                    used = _processor_seconds(daemons[side]) - before
+                    work_done[side].samples.append(used / (speed[side].samples[-1] * seconds) * 1e6)
             name = f"random reads of 4 KiB, {depth} at a time"
-            results.comparisons.append(Comparison(CHAPTER, name, series[flat], series[deep], at_least=AT_LEAST))
+            results.comparisons += [
+                Comparison(CHAPTER, name, speed[flat], speed[deep], at_least=AT_LEAST),
+                Comparison(CHAPTER, f"{name}: processor time of the daemon", work_done[flat], work_done[deep]),
+            ]
         for side, grant in grants.items():
             results.facts.append(Fact(CHAPTER, f"{side}: layers that a read may pass", _depth(pool, grant.vdisk_guid)))
         results.facts.append(Fact(CHAPTER, "data in each vDisk", size // MIB, "MiB"))
@@ -66,16 +80,28 @@ def _written(pool: Pool, name: str, size: int, snapshots: int, pieces: int) -> G
     client = pool.client
     vdisk = client.vdisks.create(name.replace(" ", "-"), size, pool.vpool)
     grant = client.grants.create(vdisk, "bench", "depth")
-    _fio(grant, "--rw=write", "--bs=1M", "--iodepth=8", f"--size={size}", "--end_fsync=1")
-    part = max(CHUNK, size // 64)
+    with _opened(grant) as disk:
+        _write(disk, range(0, size, CHUNK))
+    chance = random.Random(0)  # the same pieces for every vDisk
     for number in range(pieces):
         if number < snapshots:
             client.snapshots.create(vdisk, f"{name}-{number}")
             _wait_for_merges(pool, vdisk)
-        seed = f"--randseed={number + 1}"
-        _fio(grant, "--rw=randwrite", f"--bs={CHUNK}", "--iodepth=8", f"--size={size}", f"--io_size={part}", seed)
+        with _opened(grant) as disk:
+            _write(disk, chance.sample(range(0, size, CHUNK), max(1, size // CHUNK // SHARE)))
     _wait_for_merges(pool, vdisk)
     return grant
+
+
+def _opened(grant: Grant) -> NbdClient:
+    return NbdClient.connect(grant.host, grant.port, grant.export_name)
+
+
+def _write(disk: NbdClient, offsets: Iterable[int]) -> None:
+    """Write a chunk of noise at each offset, durably."""
+    for offset in offsets:
+        disk.submit_write(offset, os.urandom(CHUNK))
+    disk.flush()
 
 
 def _wait_for_merges(pool: Pool, vdisk: str) -> None:
@@ -97,12 +123,24 @@ def _is_due(pool: Pool, vdisk: str) -> bool:
     return bool(below > ordinal - STRIDE)
 
 
+def _daemon(pool: Pool, vdisk: str) -> int:
+    """:returns: pid of the vDisk's storage daemon."""
+    with pool.model() as connection:
+        return int(connection.execute("SELECT pid FROM export WHERE vdisk_guid = ?", (vdisk,)).fetchone()[0])
+
+
+def _processor_seconds(pid: int) -> float:
+    """:returns: what a process has used so far, in user and kernel mode (proc(5), stat)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def _depth(pool: Pool, vdisk: str) -> int:
     with pool.model() as connection:
         return int(connection.execute(DEPTH, (vdisk,)).fetchone()[0])
 
 
-def _reads_per_second(grant: Grant, size: int, iodepth: int, seconds: int, seed: int) -> float:
+def _reads_per_second(grant: Grant, size: int, iodepth: int, seconds: int) -> float:
     report = _fio(
         grant,
         "--rw=randread",
@@ -111,7 +149,7 @@ def _reads_per_second(grant: Grant, size: int, iodepth: int, seconds: int, seed:
         f"--size={size}",
         "--time_based",
         f"--runtime={seconds}",
-        f"--randseed={seed + 1000}",
+        "--randrepeat=0",
     )
     return float(report["jobs"][0]["read"]["iops"])
 
