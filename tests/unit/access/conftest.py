@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from argon2 import PasswordHasher
 
+from openvstorage.vpool.access import passwords
 from openvstorage.vpool.access.accounts import Accounts
 from openvstorage.vpool.model.database import Database
 
@@ -20,7 +22,9 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def accounts(database: Database) -> Accounts:
+async def accounts(database: Database, monkeypatch: pytest.MonkeyPatch) -> Accounts:
+    # Hashes in microseconds: here nobody attacks them.
+    monkeypatch.setattr(passwords, "_hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
     accounts = Accounts(database)
     await accounts.create_user("admin", "right horse")
     return accounts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -35,6 +36,8 @@ NODE = "22222222-2222-4222-8222-222222222222"
 OTHER_NODE = "22222222-2222-4222-8222-333333333333"
 DRIVER = "33333333-3333-4333-8333-333333333333"
 GIB = 1024**3
+#: Hashes in microseconds: here nobody attacks them.
+CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
 class RecordingOperations:
@@ -99,7 +102,7 @@ class ConflictingOperations(RecordingOperations):
 
 @pytest.fixture(autouse=True)
 def _cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passwords, "_hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+    monkeypatch.setattr(passwords, "_hasher", CHEAP)
 
 
 @pytest.fixture(scope="session")
@@ -108,9 +111,26 @@ def usual_app() -> FastAPI:
     return create_app(cast(ApiContext, SimpleNamespace()))
 
 
+@pytest.fixture(scope="session")
+def filled_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with a cluster and an administrator, made once and copied by each test."""
+    path = tmp_path_factory.mktemp("model") / "model.sqlite3"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "_hasher", CHEAP)
+        asyncio.run(fill_database(path))
+    return path
+
+
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    database = Database(f"sqlite+aiosqlite:///{tmp_path}/model.sqlite3")
+async def database(filled_database: Path, tmp_path: Path) -> AsyncIterator[Database]:
+    copy = shutil.copy(filled_database, tmp_path / "model.sqlite3")
+    database = Database(f"sqlite+aiosqlite:///{copy}")
+    yield database
+    await database.close()
+
+
+async def fill_database(path: Path) -> None:
+    database = Database(f"sqlite+aiosqlite:///{path}")
     await database.upgrade()
     async with database.write() as session:
         session.add_all([VPool(guid=VPOOL, name="myvpool01"), VPool(guid=OTHER_VPOOL, name="myvpool02")])
@@ -134,7 +154,7 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
                 mountpoint="/mnt/myvpool01",
             )
         )
-    yield database
+    await Accounts(database).create_user("admin", "right horse")
     await database.close()
 
 
@@ -150,7 +170,6 @@ MakeClient = Callable[..., Awaitable[AsgiClient]]
 async def make_client(database: Database, operations: RecordingOperations, usual_app: FastAPI) -> MakeClient:
     """Make a client of a new application; keyword arguments are settings."""
     accounts, tokens = Accounts(database), Tokens(database)
-    await accounts.create_user("admin", "right horse")
 
     async def make(scope: str | None = None, runner: RecordingOperations | None = None, **chosen: Any) -> AsgiClient:
         settings = ApiSettings(**{"cluster_id": "c1", "token_limit": RateLimit(0), **chosen})
