@@ -38,7 +38,11 @@ class LibvirtOpenvStorageEdgeVolumeDriver(volume.LibvirtBaseVolumeDriver):  # ty
         self._versions_checked = False
         LOG.debug("libovsvolumedriver.init")
 
-    def connect_volume(self, connection_info: dict[str, Any], instance: Any) -> None:
+    # Nova's tests want the methods of all its volume drivers to have the very signatures of their base, which has no
+    # annotations. So types are in comments here.
+
+    def connect_volume(self, connection_info, instance):
+        # type: (dict[str, Any], Any) -> None
         """Find out where the volume is served now, and leave that in ``connection_info``. Blocks until it is served.
 
         If no management address answers, the place of the last time stays: it is right unless the vDisk moved, and
@@ -63,9 +67,8 @@ class LibvirtOpenvStorageEdgeVolumeDriver(volume.LibvirtBaseVolumeDriver):  # ty
             data.update({"iothread": number} if number is not None else {})
             self._resumer.start()
 
-    def get_config(
-        self, connection_info: dict[str, Any], disk_info: dict[str, Any]
-    ) -> LibvirtConfigOpenvStorageEdgeGuestDisk:
+    def get_config(self, connection_info, disk_info):
+        # type: (dict[str, Any], dict[str, Any]) -> LibvirtConfigOpenvStorageEdgeGuestDisk
         """Give the disk element. Depends on its arguments only: a live migration makes it on the other host.
 
         :raises InvalidVolume: the connection properties are of a kind that this version does not know.
@@ -91,10 +94,12 @@ class LibvirtOpenvStorageEdgeVolumeDriver(volume.LibvirtBaseVolumeDriver):  # ty
             raise exception.InvalidVolume(reason=f"unknown protocol {disk.source_protocol} of an Open vStorage volume")
         return disk
 
-    def disconnect_volume(self, connection_info: dict[str, Any], instance: Any, force: bool = False) -> None:
+    def disconnect_volume(self, connection_info, instance, force=False):
+        # type: (dict[str, Any], Any, bool) -> None
         """Do nothing: with its disk the guest loses the connection, and Cinder revokes the grant."""
 
-    def extend_volume(self, connection_info: dict[str, Any], instance: Any, requested_size: int) -> int:
+    def extend_volume(self, connection_info, instance, requested_size):
+        # type: (dict[str, Any], Any, int) -> int
         """Make a running guest's QEMU see the size that the volume has now, in bytes; it may pause for milliseconds.
 
         :returns: the size for Nova to announce to the guest.
