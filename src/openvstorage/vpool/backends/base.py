@@ -169,7 +169,16 @@ class Backend(Protocol):
         """Put bytes that no row knows where they harm nobody; they are not removed. :returns: their new places."""
 
     async def switch(self, graph: BlockGraph, old: str, new: str) -> None:
-        """Let a running daemon write to ``new`` (made over ``old``) from one request to the next."""
+        """Let a running daemon write to ``new`` (made over ``old``) from one request to the next; nothing else.
+
+        What waits in the daemon at that moment is let through and lands in ``old``. Does nothing when done.
+        """
+
+    async def hand_over(self, graph: BlockGraph, old: str) -> None:
+        """After :meth:`switch`: let the daemon give up its write lock on ``old``, so that others can read it too.
+
+        What waits in the daemon at that moment is let through.
+        """
 
     async def export_spec(self, ref: str, *, read_only: bool = False) -> ExportSpec:
         """:returns: what to open to serve ``ref``; no side effect."""

@@ -122,6 +122,12 @@ class GroupVoid(OperationError):
     template = "the group snapshot was given up, no vDisk has it: {reason}"
 
 
+class Unfinished(OperationError):
+    """What the model says of the vDisk is not true yet. Trying again later helps."""
+
+    template = "an earlier operation of this vDisk could not be finished yet; it is tried again every few seconds"
+
+
 class NotFenced(OperationError):
     """The old client may still be writing."""
 

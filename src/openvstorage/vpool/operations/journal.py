@@ -1,7 +1,8 @@
 """The journal: runs operations step by step and finishes after a restart what was begun before it.
 
 Rules: intent is committed before bytes are touched; the result is committed together with the operation's end and its
-task's result; nothing else decides what recovery does.
+task's result; nothing else decides what recovery does. While an operation is in the journal and nobody runs it, what
+the model says of its vDisks is not true yet: nothing else may begin with them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import delete, select, update
@@ -18,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from openvstorage.vpool.model.base import new_guid
 from openvstorage.vpool.model.task import OperationRow, Task, TaskStatus
 from openvstorage.vpool.operations.context import Context
-from openvstorage.vpool.operations.errors import text_of
+from openvstorage.vpool.operations.errors import Unfinished, text_of
 from openvstorage.vpool.operations.operation import Operation, Step
 
 log = logging.getLogger(__name__)
@@ -36,13 +37,19 @@ class Journal:
     def __init__(self, context: Context, types: Mapping[str, type[Operation]]) -> None:
         self._context = context
         self._types = types
+        #: Operations in the journal that nobody runs, with their vDisks.
+        self._unfinished: dict[str, frozenset[str]] = {}
 
     async def run(self, operation: Operation, task_guid: str | None = None) -> Any:
         """Run an operation from begin to finish; waits for its vDisks first.
 
         :returns: what its ``finish`` returns.
+        :raises Unfinished: an earlier operation of one of its vDisks can still not be finished.
         :raises Exception: what made it fail; it has been taken back then (a ``forward`` one stays in the journal).
         """
+        await self._resume_all(
+            [guid for guid, held in self._unfinished.items() if not held.isdisjoint(operation.locks())]
+        )
         async with self._context.locks.hold(operation.locks()):
             return await self.run_locked(operation, task_guid)
 
@@ -50,6 +57,8 @@ class Journal:
         """The same for a caller who holds the locks already."""
         guid = new_guid()
         try:
+            if any(not held.isdisjoint(operation.locks()) for held in self._unfinished.values()):
+                raise Unfinished()
             await operation.prepare()
             async with self._context.db.write() as session:
                 await operation.begin(session)
@@ -61,44 +70,55 @@ class Journal:
                     await self._enter(session, guid, operation, task_guid)
         except Exception as error:
             await self._fail_task(task_guid, error)
+            await _tidy_up(operation, operation.after_failure)
             raise
         await self._context.boundary(operation.type, "begin")
         if steps:
             result = await self._advance(guid, operation, steps, task_guid)
-        await operation.after()
+        await _tidy_up(operation, operation.after)
         return result
 
     async def recover(self) -> None:
         """Finish or take back every operation found in the journal, oldest first. Call before anything is served."""
         async with self._context.db.read() as session:
             rows = list(await session.scalars(select(OperationRow).order_by(OperationRow.created_at)))
-        await self._resume_all(rows)
+        self._unfinished = {row.guid: frozenset(self._operation_of(row).locks()) for row in rows}
+        await self._resume_all([row.guid for row in rows])
 
     async def retry_parked(self) -> None:
-        """Try again what must be finished but could not be."""
+        """Try again what could not be finished or taken back."""
+        await self._resume_all(list(self._unfinished))
+
+    def _operation_of(self, row: OperationRow) -> Operation:
+        operation = self._types[row.type](self._context, dict(row.args))
+        operation.phase = row.phase
+        return operation
+
+    async def _resume_all(self, guids: Sequence[str]) -> None:
+        for guid in guids:
+            async with self._context.locks.hold(self._unfinished.get(guid, ())):
+                if guid in self._unfinished:  # nobody else was faster
+                    await self._resume(guid)
+
+    async def _resume(self, guid: str) -> None:
         async with self._context.db.read() as session:
-            parked = list(await session.scalars(select(OperationRow).where(OperationRow.error.is_not(None))))
-        await self._resume_all(parked)
+            row = await session.get_one(OperationRow, guid)
+        operation = self._operation_of(row)
+        log.info("operation %s of %s: resuming at %s", row.type, row.vdisk_guid, row.phase or "its beginning")
+        try:
+            if await operation.recover(row.phase):
+                await self._go_on(row, operation)
+            else:
+                await self._abort(guid, operation, row.task_guid, "the service was stopped while it was under way")
+        except Exception:
+            log.exception("operation %s of %s failed", row.type, row.vdisk_guid)
 
-    async def _resume_all(self, rows: list[OperationRow]) -> None:
-        for row in rows:
-            operation = self._types[row.type](self._context, dict(row.args))
-            log.info("operation %s of %s: resuming at %s", row.type, row.vdisk_guid, row.phase or "its beginning")
-            try:
-                async with self._context.locks.hold(operation.locks()):
-                    await self._resume(row, operation)
-            except Exception:
-                log.exception("operation %s of %s stays in the journal", row.type, row.vdisk_guid)
-
-    async def _resume(self, row: OperationRow, operation: Operation) -> None:
-        if not await operation.recover(row.phase):
-            await self._abort(row.guid, operation, row.task_guid, "the service was stopped while it was under way")
-            return
+    async def _go_on(self, row: OperationRow, operation: Operation) -> None:
         steps = [step for step in operation.steps if not operation.skips(step)]
         names = [step.name for step in steps]
         start = names.index(row.phase) if row.phase in names else 0
         await self._advance(row.guid, operation, steps[start:], row.task_guid)
-        await operation.after()
+        await _tidy_up(operation, operation.after)
 
     async def _enter(self, session: AsyncSession, guid: str, operation: Operation, task_guid: str | None) -> None:
         now = time.time()
@@ -124,11 +144,9 @@ class Journal:
                 await session.execute(delete(OperationRow).where(OperationRow.guid == guid))
                 await _end_task(session, task_guid, TaskStatus.SUCCESS, result)
         except Exception as error:
-            if operation.forward:
-                await self._park(guid, error, task_guid)
-            else:
-                await self._abort(guid, operation, task_guid, text_of(error))
+            await self._fail(guid, operation, task_guid, error)
             raise
+        self._unfinished.pop(guid, None)
         await self._context.boundary(operation.type, "finish")
         return result
 
@@ -138,6 +156,7 @@ class Journal:
                 await session.execute(
                     update(OperationRow).where(OperationRow.guid == guid).values(phase=step.name, args=operation.args)
                 )
+            operation.phase = step.name
             await self._context.boundary(operation.type, f"{step.name}:committed")
         attempt = 0
         while True:
@@ -152,12 +171,27 @@ class Journal:
                 await asyncio.sleep(FORWARD_PAUSE_SECONDS)
         await self._context.boundary(operation.type, step.name)
 
+    async def _fail(self, guid: str, operation: Operation, task_guid: str | None, error: Exception) -> None:
+        """Take an operation back, or keep it in the journal to be tried again."""
+        self._unfinished[guid] = frozenset(operation.locks())
+        try:
+            if operation.forward:
+                await self._park(guid, error, task_guid)
+            else:
+                await self._abort(guid, operation, task_guid, text_of(error))
+        except Exception:
+            # the first error is what the caller is told; the operation is tried again by the housekeeping
+            log.exception("operation %s stays in the journal", operation.type)
+
     async def _abort(self, guid: str, operation: Operation, task_guid: str | None, text: str) -> None:
+        await operation.give_up()
         async with self._context.db.write() as session:
             await operation.abort(session)
             await session.execute(delete(OperationRow).where(OperationRow.guid == guid))
             await _end_task(session, task_guid, TaskStatus.FAILURE, text)
+        self._unfinished.pop(guid, None)
         await self._context.boundary(operation.type, "abort")
+        await _tidy_up(operation, operation.after_failure)
         self._context.tidy()
 
     async def _park(self, guid: str, error: Exception, task_guid: str | None) -> None:
@@ -173,6 +207,14 @@ class Journal:
         if task_guid:
             async with self._context.db.write() as session:
                 await _end_task(session, task_guid, TaskStatus.FAILURE, text_of(error))
+
+
+async def _tidy_up(operation: Operation, work: Callable[[], Awaitable[None]]) -> None:
+    """Do what is not needed for correctness; what was decided before stays decided if it fails."""
+    try:
+        await work()
+    except Exception:
+        log.exception("tidying up after %s failed", operation.type)
 
 
 async def _end_task(session: AsyncSession, task_guid: str | None, status: TaskStatus, result: Any) -> None:

@@ -218,6 +218,8 @@ async def drop(context: Context, vdisk_guid: str, export_name: str) -> None:
     except DropNotFenced:
         log.warning("vDisk %s: the export of a revoked grant does not end, its daemon is killed", vdisk_guid)
         await context.fleet.stop_daemon(vdisk_guid, kill=True)
+    except DaemonGone:
+        log.info("vDisk %s: its daemon died before the client was dropped", vdisk_guid)
 
 
 async def close_if_unused(context: Context, vdisk_guid: str, without: str | None = None) -> None:

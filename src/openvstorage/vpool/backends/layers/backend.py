@@ -176,13 +176,8 @@ class LayersBackend:
 
     async def switch(self, graph: BlockGraph, old: str, new: str) -> None:
         """Put ``new`` over ``old`` in a running daemon; QEMU flushes ``old`` on the way. Does nothing when done."""
-        over = format_node(new)
-        if await graph.head() != over:
-            await self._put_over(graph, old, new)
-        # the layer below must give up its write lock, or no other daemon can read it
-        await self._reopen_read_only(graph, old)
-
-    async def _put_over(self, graph: BlockGraph, old: str, new: str) -> None:
+        if await graph.head() == format_node(new):
+            return
         nodes = layer_nodes(
             new, self.files.path(new), None, self._options, read_only=False, cache_share=CACHE_BUDGET // 4
         )
@@ -196,12 +191,13 @@ class LayersBackend:
                 await graph.execute("blockdev-del", {"node-name": node["node-name"]})
             raise
 
-    async def _reopen_read_only(self, graph: BlockGraph, ref: str) -> None:
+    async def hand_over(self, graph: BlockGraph, old: str) -> None:
+        """Open ``old`` read-only in a daemon that writes to a newer layer: others can not open it before."""
         async with self._db.read() as session:
-            parent = (await session.get_one(Layer, ref)).parent_guid
+            parent = (await session.get_one(Layer, old)).parent_guid
         _, node = layer_nodes(
-            ref,
-            self.files.path(ref),
+            old,
+            self.files.path(old),
             format_node(parent) if parent else None,
             self._options,
             read_only=True,
