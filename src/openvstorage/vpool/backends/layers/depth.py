@@ -1,15 +1,20 @@
 """Skip layers: why a chain stays short with any number of live snapshots.
 
-Every 8th layer of a line absorbs, while it is still active, what the last 8 hold, every 64th what the last 64 hold,
-and so on. Its parent is then 8 (64, 512) layers further down, so that a reader passes at most 7 layers of each power.
-A named layer below is not changed by this, only bypassed. Measured: 9 layers deep at 100 live snapshots.
+Every 4th layer of a line absorbs, while it is still active, what the last 4 hold, every 16th what the last 16 hold,
+and so on. Its parent is then 4 (16, 64) layers further down, so that a reader passes at most 3 layers of each power.
+A named layer below is not changed by this, only bypassed.
+
+Why 4: a read that finds nothing in a layer costs the daemon 1.6 microseconds there, beside the 13 of the read itself.
+With 100 live snapshots that are each a 64th of the disk, strides of 8 give 10 layers, 0.8 of the random reads of a
+single layer and 1.7 times the processor time; strides of 4 give 5 layers, 0.95 and 1.1, for 22 per cent more space
+under the snapshots (``make bench``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-STRIDE = 8
+STRIDE = 4
 #: A snapshot waits for a merge only when the chain is deeper than this, which needs many snapshots within seconds.
 MAX_DEPTH = 32
 
