@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from openvstorage.vpool.exports.errors import ExportsError
+from openvstorage.vpool.exports.errors import DaemonGone, QmpError
 from openvstorage.vpool.model.export import Grant
 from openvstorage.vpool.model.vdisk import Snapshot, VDisk
 from openvstorage.vpool.operations import lookups, serving
@@ -15,6 +16,8 @@ from openvstorage.vpool.operations.create import drop_unused_clone_snapshot
 from openvstorage.vpool.operations.errors import HasClones, NotATemplate, ShrinkRefused, TimestampMissing
 from openvstorage.vpool.operations.grants import RevokeGrant
 from openvstorage.vpool.operations.operation import Operation, Step
+
+log = logging.getLogger(__name__)
 
 
 class ExtendVDisk(Operation):
@@ -41,14 +44,22 @@ class ExtendVDisk(Operation):
     async def grow(self) -> None:
         """Grow the head, in its daemon if it has one."""
         size = int(self.args["size"])
-        daemon = self.context.fleet.get(self.vdisk)
-        if daemon is None:
+        if self.context.fleet.get(self.vdisk) is None:
             await self.context.backend.grow(self.args["ref"], size)
             return
+        try:
+            await self._grow_online(size)
+        except DaemonGone:
+            # the image may be larger already, and never becomes smaller again: there is only forward
+            log.warning("vDisk %s: its daemon died while it grew; the next one goes on", self.vdisk)
+            await self._grow_online(size)
+
+    async def _grow_online(self, size: int) -> None:
+        daemon = await serving.ensure_daemon(self.context, self.vdisk)
         await serving.close_head_exports(self.context, self.vdisk)
         try:
             await daemon.resize(size)
-        except ExportsError:
+        except QmpError:
             # nothing has grown: whoever was dropped comes back to what it knew
             await serving.open_exports(self.context, self.vdisk)
             raise

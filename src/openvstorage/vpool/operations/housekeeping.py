@@ -41,6 +41,7 @@ class Housekeeping:
         self._merge: MergeIntoHead | FoldFrozen | None = None
         self._loop: asyncio.Task[None] | None = None
         self._respawns: dict[str, asyncio.Task[None]] = {}
+        self._respawn_again: set[str] = set()
         context.tidy = self._wake.set
         context.respawn = self.respawn
         context.fleet.on_death = self.respawn
@@ -62,10 +63,20 @@ class Housekeeping:
 
     def respawn(self, vdisk: str) -> None:
         """Start a new daemon for a vDisk, trying again for a while; clients wait meanwhile."""
-        if not self._stopping and vdisk not in self._respawns:
-            task = asyncio.create_task(self._respawn(vdisk), name=f"respawn-{vdisk}")
-            self._respawns[vdisk] = task
-            task.add_done_callback(lambda _: self._respawns.pop(vdisk, None))
+        if self._stopping:
+            return
+        if vdisk in self._respawns:
+            self._respawn_again.add(vdisk)  # the new daemon may have died before that task has ended
+            return
+        task = asyncio.create_task(self._respawn(vdisk), name=f"respawn-{vdisk}")
+        self._respawns[vdisk] = task
+        task.add_done_callback(lambda _: self._respawned(vdisk))
+
+    def _respawned(self, vdisk: str) -> None:
+        del self._respawns[vdisk]
+        if vdisk in self._respawn_again:
+            self._respawn_again.remove(vdisk)
+            self.respawn(vdisk)
 
     async def _respawn(self, vdisk: str) -> None:
         for attempt in range(RESPAWN_ATTEMPTS):
