@@ -33,6 +33,8 @@ from openvstorage.vpool.setup import ADMINISTRATOR, Inventory, ensure_administra
 log = logging.getLogger(__name__)
 
 MAX_FILES = 65_536
+#: Clients keep connections in a pool; one that is closed just as it is used again costs them a doubt.
+KEEP_ALIVE_SECONDS = 75
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,8 @@ async def _serve_pool(
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # whoever is on this machine could otherwise name another address to the login limit
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=10,
         )
     )
