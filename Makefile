@@ -44,9 +44,11 @@ down: install ## stop the cloud of `make demo`; it keeps its volumes
 test: install packages ## unit and functional tests (at most 10 minutes)
 	$(BIN)/pytest tests/unit tests/functional $(PYTEST_OPTIONS)
 
-test-cinder: install packages ## the Cinder driver, where only Cinder (2026.2, then 2024.2) and our wheel are installed
-	$(BIN)/python tests/support/cinder_env.py 29
-	$(BIN)/python tests/support/cinder_env.py 25
+test-cinder: install packages ## tests inside an environment that has only Cinder and our wheel
+	$(BIN)/python tests/support/cinder_env.py $(PYTEST_OPTIONS)
+
+test-nova: install packages ## tests inside an environment that has only Nova and our wheel
+	$(BIN)/python tests/support/nova_env.py $(PYTEST_OPTIONS)
 
 e2e: install packages ## tests on a real OpenStack of their own (at most 15 minutes)
 	$(BIN)/pytest tests/e2e $(PYTEST_OPTIONS)
@@ -63,6 +65,6 @@ format: install ## put the style right
 bench: install packages ## measure; results as ratios in var/bench
 	$(BIN)/python -m tests.bench
 
-docs: install ## write the REST reference of the service to var/docs
-	mkdir -p var/docs
-	$(BIN)/openvstorage openapi > var/docs/openapi.json
+docs: install ## write the REST reference from the service's OpenAPI document
+	$(BIN)/python -m openvstorage.vpool.api.reference > docs/.rest-api.md
+	mv docs/.rest-api.md docs/rest-api.md
