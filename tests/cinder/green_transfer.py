@@ -26,7 +26,7 @@ from cinder.volume import configuration
 from eventlet import patcher, tpool
 from oslo_config import cfg
 
-from openvstorage.cinder import connection, opts
+from openvstorage.cinder import opts, transfer
 from openvstorage.cinder.pool import Pool
 from openvstorage.edge.handle import NbdHandle
 from openvstorage.edge.nbd import NbdClient
@@ -40,7 +40,7 @@ opts.register(backend)
 pool = Pool(opts.make_client(backend), backend.openvstorage_vpool_guid)
 guid = pool.client.vdisks.create(f"green-{sys.argv[2]}", 64 * MIB, pool.vpool_guid)
 data = random.Random(1).randbytes(20 * MIB)
-with connection.transfer(pool, guid, "rw") as grant:
+with transfer.transfer(pool, guid, "rw") as grant:
     with NbdClient.connect(grant.host, grant.port, grant.export_name) as nbd:
         writer = StreamWriter(nbd, reads_as_zero=True)
         for at in range(0, len(data), 65536):

@@ -14,7 +14,7 @@ from cinder.volume import volume_utils
 from oslo_utils import strutils
 from tests.support.vpool_service import VpoolService
 
-from openvstorage.cinder.connection import transfer
+from openvstorage.cinder.transfer import transfer
 from openvstorage.client import NotFound
 from openvstorage.client.resolve import resolve
 from openvstorage.edge.errors import EdgeError

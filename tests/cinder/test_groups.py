@@ -10,7 +10,7 @@ from cinder import exception, objects
 from cinder.volume import group_types
 from tests.cinder.conftest import GIB, PROJECT
 
-from openvstorage.cinder import connection
+from openvstorage.cinder import transfer
 from openvstorage.edge.nbd import NbdClient
 
 Make = Callable[..., Any]
@@ -63,13 +63,13 @@ def opened(grant: Any) -> NbdClient:
 
 
 def write(driver: Any, volume: Any, text: bytes) -> None:
-    with connection.transfer(driver.pool, volume.provider_id, "rw") as grant, opened(grant) as nbd:
+    with transfer.transfer(driver.pool, volume.provider_id, "rw") as grant, opened(grant) as nbd:
         nbd.write(0, text.ljust(512))
         nbd.flush()
 
 
 def read(driver: Any, guid: str) -> bytes:
-    with connection.transfer(driver.pool, guid, "ro") as grant, opened(grant) as nbd:
+    with transfer.transfer(driver.pool, guid, "ro") as grant, opened(grant) as nbd:
         return nbd.read(0, 512).strip()
 
 

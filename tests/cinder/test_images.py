@@ -15,7 +15,7 @@ import pytest
 from cinder import exception
 from tests.cinder.conftest import GIB, FakeGlance
 
-from openvstorage.cinder import connection
+from openvstorage.cinder import transfer
 from openvstorage.edge import qemu_img
 from openvstorage.edge.location import NbdLocation
 from openvstorage.edge.nbd import NbdClient
@@ -43,7 +43,7 @@ def qcow2_of(raw: bytes, directory: Path) -> bytes:
 def content(driver: Any, volume: Any, length: int) -> bytes:
     """Read a volume by another way than the driver's: qemu-img, into a file."""
     path = Path(os.environ.get("TMPDIR", "/tmp")) / f"content-{uuid.uuid4()}"
-    with connection.transfer(driver.pool, volume.provider_id, "ro") as grant:
+    with transfer.transfer(driver.pool, volume.provider_id, "ro") as grant:
         qemu_img.convert(NbdLocation.from_grant(grant), path, source_format="raw", target_format="raw")
     try:
         with path.open("rb") as file:
@@ -186,7 +186,7 @@ def test_what_a_guest_wrote_is_never_taken_for_a_format(
     subprocess.run(["qemu-img", "create", "-q", "-u", *options], check=True)
     volume = new_volume(driver, make_volume)
     with (
-        connection.transfer(driver.pool, volume.provider_id, "rw") as grant,
+        transfer.transfer(driver.pool, volume.provider_id, "rw") as grant,
         NbdClient.connect(grant.host, grant.port, grant.export_name) as nbd,
     ):
         nbd.write(0, evil.read_bytes().ljust(MIB, b"\0"))

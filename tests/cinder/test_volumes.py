@@ -139,13 +139,6 @@ def test_missing_vdisk_is_an_error_where_it_matters(any_driver: Any, make_volume
             call()
 
 
-def test_encrypted_types_are_refused_and_leave_nothing(any_driver: Any, make_volume: Make) -> None:
-    volume = make_volume(encryption_key_id="5f8e0a55-6c2c-4a8e-8f4f-0d6ac4f8d9b1")
-    with pytest.raises(exception.VolumeDriverException, match="encrypted"):
-        any_driver.create_volume(volume)
-    assert any_driver.pool.client.vdisks.find(volume.name, any_driver.pool.vpool_guid) is None
-
-
 def test_parents_and_snapshots_go_in_any_order(driver: Any, make_volume: Make, make_snapshot: Make) -> None:
     source = create(driver, make_volume())
     snapshot = snapshot_of(driver, make_snapshot, source)

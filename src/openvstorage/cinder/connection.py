@@ -1,15 +1,10 @@
-"""Attachments and transfers: who may open a vDisk, expressed as grants.
+"""Attachments: who may open a vDisk, expressed as grants.
 
 Every host that Cinder attaches a volume to holds one grant of its vDisk, as long as Cinder has an attachment there.
-Transfers (an image into a volume or out of it) hold a grant of their own, with a deadline in case this process dies.
 """
 
 from __future__ import annotations
 
-import socket
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from cinder import context as cinder_context
@@ -17,7 +12,8 @@ from cinder import exception, objects
 from oslo_log import log as logging
 
 from openvstorage.cinder.pool import Pool
-from openvstorage.client import Grant, InUse, Mode, NotFound, OpenvStorageError
+from openvstorage.cinder.transfer import is_transfer
+from openvstorage.client import Grant, Mode, NotFound
 from openvstorage.edge.location import EdgeLocation
 
 __all__ = [
@@ -27,17 +23,12 @@ __all__ = [
     "disconnect",
     "disconnect_snapshot",
     "edge_location",
-    "transfer",
 ]
 
 LOG = logging.getLogger(__name__)
 
 # What Nova and os-brick look their side of the driver up by.
 DRIVER_VOLUME_TYPE = "openvstorage_edge"
-
-_TRANSFER = "transfer-"
-# Only for what a killed process leaves behind: longer than the longest transfer anybody waits for.
-_TRANSFER_SECONDS = 24 * 3600
 
 
 def connect(
@@ -75,10 +66,10 @@ def disconnect(pool: Pool, volume: Any, connector: dict[str, Any] | None) -> boo
     vdisk_guid = pool.find_vdisk(volume)
     if vdisk_guid is None or not pool.has_grants:
         return False
-    for grant in _grants(pool, vdisk_guid):
-        is_ours = grant.snapshot_guid is None and not grant.consumer.startswith(_TRANSFER)
+    for grant in pool.grants(vdisk_guid):
+        is_ours = grant.snapshot_guid is None and not is_transfer(grant)
         if is_ours and host in (None, grant.client):
-            _revoke(pool, grant)
+            pool.revoke(grant)
     return False
 
 
@@ -103,31 +94,9 @@ def disconnect_snapshot(pool: Pool, snapshot: Any, connector: dict[str, Any] | N
     except NotFound as error:
         LOG.debug("Snapshot %s is gone, and its grants with it: %s", snapshot.name, error)
         return
-    for grant in _grants(pool, vdisk_guid):
+    for grant in pool.grants(vdisk_guid):
         if grant.snapshot_guid == guid and host in (None, grant.client):
-            _revoke(pool, grant)
-
-
-@contextmanager
-def transfer(pool: Pool, vdisk_guid: str, mode: Mode) -> Iterator[Grant]:
-    """Hold a grant for this process while it copies bytes into a vDisk (``rw``) or out of it (``ro``).
-
-    :raises VolumeIsBusy: for ``rw``, when somebody has the vDisk attached.
-    """
-    client, consumer = socket.gethostname(), f"{_TRANSFER}{uuid.uuid4()}"
-    try:
-        grant = pool.client.grants.create(vdisk_guid, client, consumer, mode, deadline_seconds=_TRANSFER_SECONDS)
-    except InUse as error:
-        _revoke_dead_transfers(pool, vdisk_guid, error)
-        grant = pool.client.grants.create(vdisk_guid, client, consumer, mode, deadline_seconds=_TRANSFER_SECONDS)
-    try:
-        yield grant
-    finally:
-        try:
-            _revoke(pool, grant)
-        except OpenvStorageError as error:
-            # The bytes are where they belong; failing now would only hide what happened before.
-            LOG.warning("Grant %s of vDisk %s stays until its deadline: %s", grant.guid, vdisk_guid, error)
+            pool.revoke(grant)
 
 
 def edge_location(pool: Pool, vdisk_guid: str, timeout: int | None = None) -> EdgeLocation:
@@ -192,31 +161,3 @@ def _attachments(volume: Any) -> list[Any]:
 
 def _attachments_at(volume: Any, host: str) -> int:
     return sum((attachment.connector or {}).get("host") == host for attachment in _attachments(volume))
-
-
-def _grants(pool: Pool, vdisk_guid: str) -> list[Grant]:
-    try:
-        return pool.client.grants.list(vdisk_guid)
-    except NotFound:
-        LOG.debug("vDisk %s is gone, and its grants with it.", vdisk_guid)
-        return []
-
-
-def _revoke(pool: Pool, grant: Grant) -> None:
-    try:
-        pool.client.grants.revoke(grant.guid)
-    except NotFound:
-        LOG.debug("Grant %s of vDisk %s was gone already.", grant.guid, grant.vdisk_guid)
-
-
-def _revoke_dead_transfers(pool: Pool, vdisk_guid: str, error: InUse) -> None:
-    """Make room for a transfer where only another one stands in its way.
-
-    Cinder runs one operation at a time that writes to a volume, so the other one's process has died.
-    """
-    holders = [grant for grant in pool.client.grants.list(vdisk_guid) if grant.mode == "rw"]
-    if not all(grant.consumer.startswith(_TRANSFER) for grant in holders):
-        raise exception.VolumeIsBusy(message=str(error)) from error
-    for grant in holders:
-        LOG.warning("Revoking grant %s of vDisk %s, left by a transfer that died.", grant.guid, vdisk_guid)
-        _revoke(pool, grant)

@@ -12,7 +12,7 @@ from oslo_log import log as logging
 
 from openvstorage import __version__
 from openvstorage.brick.registration import register as register_connector
-from openvstorage.cinder import connection, images, opts, stats
+from openvstorage.cinder import connection, encryption, images, opts, stats
 from openvstorage.cinder.errors import SetupError, setup_fault, translated
 from openvstorage.cinder.groups import GroupOperations
 from openvstorage.cinder.manage import ManageOperations
@@ -88,10 +88,17 @@ class OpenvStorageEdgeVolumeDriver(GroupOperations, ManageOperations, driver.Vol
     # Volumes
 
     def create_volume(self, volume: Any) -> dict[str, Any]:
-        """Make an empty volume; what an earlier attempt may have left of it is replaced."""
-        self._refuse_encryption(volume)
-        with translated(f"create volume {volume.name}"):
-            return {"provider_id": self.pool.create(volume)}
+        """Make an empty volume, with a LUKS header if it is to be encrypted.
+
+        What an earlier attempt may have left of it is replaced.
+        """
+        with translated(f"create volume {volume.name}"), ExitStack() as undo:
+            guid = self.pool.create(volume)
+            if encryption.is_encrypted(volume):
+                undo.callback(self._discard, guid)
+                encryption.format_vdisk(self.pool, guid, volume)
+                undo.pop_all()
+            return {"provider_id": guid}
 
     def delete_volume(self, volume: Any) -> None:
         """Delete a volume; what is gone already is a success.
@@ -117,14 +124,12 @@ class OpenvStorageEdgeVolumeDriver(GroupOperations, ManageOperations, driver.Vol
         return there == stats.location_info(self.pool), None
 
     def create_cloned_volume(self, volume: Any, src_vref: Any) -> dict[str, Any]:
-        """Make a volume from another one, in constant time; it may be larger."""
-        self._refuse_encryption(volume)
+        """Make a volume from another one, in constant time; it may be larger. Encrypted ones keep their header."""
         with translated(f"clone volume {src_vref.name} to {volume.name}"):
             return {"provider_id": self.pool.clone(volume, self.pool.vdisk(src_vref))}
 
     def create_volume_from_snapshot(self, volume: Any, snapshot: Any) -> dict[str, Any]:
-        """Make a volume from a snapshot, in constant time; it may be larger."""
-        self._refuse_encryption(volume)
+        """Make a volume from a snapshot, in constant time; it may be larger. Encrypted ones keep their header."""
         with translated(f"create volume {volume.name} from snapshot {snapshot.name}"):
             return {"provider_id": self.pool.clone(volume, *self.pool.snapshot(snapshot))}
 
@@ -185,8 +190,8 @@ class OpenvStorageEdgeVolumeDriver(GroupOperations, ManageOperations, driver.Vol
     def copy_image_to_encrypted_volume(
         self, context: Any, volume: Any, image_service: Any, image_id: str, disable_sparse: bool = False
     ) -> None:
-        """Refuse: see ``_refuse_encryption``."""
-        self._refuse_encryption(volume)
+        """Encrypt an image into a volume. All of the image is written, so ``disable_sparse`` changes nothing."""
+        images.download_encrypted(self.pool, context, volume, image_service, image_id)
 
     def copy_volume_to_image(self, context: Any, volume: Any, image_service: Any, image_meta: dict[str, Any]) -> None:
         """Make an image of a volume, attached or not."""
@@ -267,14 +272,6 @@ class OpenvStorageEdgeVolumeDriver(GroupOperations, ManageOperations, driver.Vol
             self.pool.client.vdisks.delete(vdisk_guid, force=True)
         except OpenvStorageError as error:
             LOG.warning("vDisk %s stays until its volume is deleted: %s", vdisk_guid, error)
-
-    def _refuse_encryption(self, volume: Any) -> None:
-        """A volume that Nova would open as LUKS has to be formatted so, which this driver does not do (yet).
-
-        :raises VolumeDriverException: the volume's type asks for encryption.
-        """
-        if volume.encryption_key_id:
-            raise exception.VolumeDriverException(message="encrypted volume types are not supported by this driver")
 
 
 def _bracketed(address: str) -> str:

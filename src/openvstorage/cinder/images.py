@@ -7,7 +7,8 @@ be raw and is not is refused. QEMU never guesses a format.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 from cinder import exception
@@ -17,16 +18,15 @@ from oslo_config import cfg
 from oslo_log import log as logging
 from oslo_utils import imageutils
 
-from openvstorage.cinder.connection import edge_location, transfer
+from openvstorage.cinder import encryption
+from openvstorage.cinder.connection import edge_location
 from openvstorage.cinder.errors import translated
 from openvstorage.cinder.pool import GIB, Pool
-from openvstorage.client import Grant
+from openvstorage.cinder.transfer import opened, plain_location, transfer
 from openvstorage.edge.handle import NbdHandle
-from openvstorage.edge.location import NbdLocation
-from openvstorage.edge.nbd import NbdClient
 from openvstorage.edge.stream import StreamWriter
 
-__all__ = ["can_stream", "download", "stream", "upload"]
+__all__ = ["can_stream", "download", "download_encrypted", "stream", "upload"]
 
 LOG = logging.getLogger(__name__)
 CONF = cfg.CONF
@@ -63,7 +63,7 @@ def stream(
     """
     size = image_service.show(context, image_id)["size"]
     image_utils.check_virtual_size(size, volume.size, image_id)
-    with translated(f"write image {image_id} to volume {volume.name}"), _opened(pool, vdisk_guid, "rw") as nbd:
+    with translated(f"write image {image_id} to volume {volume.name}"), opened(pool, vdisk_guid, "rw") as nbd:
         sink = _InspectedSink(StreamWriter(nbd, reads_as_zero=is_new), image_id)
         image_service.download(context, image_id, sink)
         written = sink.finish()
@@ -89,9 +89,24 @@ def download(pool: Pool, context: Any, volume: Any, image_service: Any, image_id
             stream(pool, vdisk_guid, context, volume, image_service, image_id, is_new=False)
         elif pool.has_grants:
             with transfer(pool, vdisk_guid, "rw") as grant:
-                _convert(context, volume, image_service, image_id, _plain(grant).uri, disable_sparse)
+                _convert(context, volume, image_service, image_id, plain_location(grant).uri, disable_sparse)
         else:
             _convert_for_edge(context, volume, image_service, meta, edge_location(pool, vdisk_guid).uri, disable_sparse)
+
+
+def download_encrypted(pool: Pool, context: Any, volume: Any, image_service: Any, image_id: str) -> None:
+    """Encrypt an image of any format into the volume's vDisk, under the LUKS header that its creation wrote.
+
+    :raises ImageUnacceptable: as ``download``.
+    """
+    with translated(f"write image {image_id} to encrypted volume {volume.name}"):
+        vdisk_guid = pool.vdisk(volume)
+        meta = image_service.show(context, image_id)
+        with (
+            _inspected(context, volume, image_service, meta) as (path, data),
+            transfer(pool, vdisk_guid, "rw") as grant,
+        ):
+            encryption.fill(context, volume, plain_location(grant), Path(path), data.file_format)
 
 
 def upload(pool: Pool, context: Any, volume: Any, image_service: Any, image_meta: dict[str, Any]) -> None:
@@ -109,13 +124,13 @@ def upload(pool: Pool, context: Any, volume: Any, image_service: Any, image_meta
             source = edge_location(pool, vdisk_guid).uri
             _upload_converted(context, volume, image_service, image_meta, source, is_compressed)
         elif disk_format == "raw" and not is_compressed:
-            with _opened(pool, vdisk_guid, "ro") as nbd, NbdHandle(nbd) as file:
+            with opened(pool, vdisk_guid, "ro") as nbd, NbdHandle(nbd) as file:
                 volume_utils.upload_volume(
                     context, image_service, image_meta, None, volume, run_as_root=False, volume_fd=file
                 )
         else:
             with transfer(pool, vdisk_guid, "ro") as grant:
-                source = _plain(grant).uri
+                source = plain_location(grant).uri
                 _upload_converted(context, volume, image_service, image_meta, source, is_compressed)
 
 
@@ -159,22 +174,6 @@ class _InspectedSink:
             self._undecided.clear()
 
 
-@contextmanager
-def _opened(pool: Pool, vdisk_guid: str, mode: Any) -> Iterator[NbdClient]:
-    with transfer(pool, vdisk_guid, mode) as grant:
-        location = _plain(grant)
-        with NbdClient.connect(location.host, location.port, location.export) as nbd:
-            yield nbd
-
-
-def _plain(grant: Grant) -> NbdLocation:
-    location = NbdLocation.from_grant(grant)
-    if location.tls:
-        words = f"the edge at {location.host} wants TLS, for which cinder-volume has no certificate"
-        raise exception.VolumeDriverException(message=words)
-    return location
-
-
 def _convert(context: Any, volume: Any, image_service: Any, image_id: str, target: str, disable_sparse: bool) -> None:
     image_utils.fetch_to_raw(
         context,
@@ -192,23 +191,38 @@ def _convert_for_edge(
     context: Any, volume: Any, image_service: Any, meta: dict[str, Any], target: str, disable_sparse: bool
 ) -> None:
     """Convert for the patched qemu-img, which must not be asked to create a vDisk that is there."""
-    image_id = meta["id"]
-    if meta.get("container_format") == "compressed":
-        raise exception.ImageUnacceptable(image_id=image_id, reason="compressed images need a cluster with NBD")
-    with image_utils.TemporaryImages.fetch(image_service, context, image_id) as path:
-        data = image_utils.qemu_img_info(path, run_as_root=False)
-        image_utils.check_virtual_size(data.virtual_size, volume.size, image_id)
+    with _inspected(context, volume, image_service, meta) as (path, data):
         image_utils.convert_image(
             path,
             target,
             "raw",
-            src_format=image_utils.fixup_disk_format(meta["disk_format"]),
+            src_format=data.file_format,
             run_as_root=False,
-            image_id=image_id,
+            image_id=meta["id"],
             data=data,
             disable_sparse=disable_sparse,
             skip_create=True,
         )
+
+
+@contextmanager
+def _inspected(context: Any, volume: Any, image_service: Any, meta: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Give the path and the facts of an image that Cinder has fetched and found to be what Glance says.
+
+    :raises ImageUnacceptable: it is not, it is unsafe, or larger than the volume.
+    """
+    image_id = meta["id"]
+    if meta.get("container_format") == "compressed":
+        raise exception.ImageUnacceptable(image_id=image_id, reason="compressed images cannot be used here")
+    image_utils.check_image_conversion_disable(meta["disk_format"], "raw", image_id)
+    with ExitStack() as stack:
+        path = image_utils.TemporaryImages.for_image_service(image_service).get(context, image_id)
+        if not path:
+            path = stack.enter_context(image_utils.TemporaryImages.fetch(image_service, context, image_id))
+        data = image_utils.qemu_img_info(path, run_as_root=False)
+        image_utils.check_image_format(path, image_utils.fixup_disk_format(meta["disk_format"]), image_id, data)
+        image_utils.check_virtual_size(data.virtual_size, volume.size, image_id)
+        yield path, data
 
 
 def _upload_converted(

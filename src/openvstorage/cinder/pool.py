@@ -10,7 +10,7 @@ from oslo_log import log as logging
 
 from openvstorage.cinder.errors import SetupError
 from openvstorage.cinder.qos import limits
-from openvstorage.client import AlreadyExists, Client, HasClones, InUse, NotFound, Qos
+from openvstorage.client import AlreadyExists, Client, Grant, HasClones, InUse, NotFound, Qos
 
 __all__ = ["GIB", "OnPool", "Pool"]
 
@@ -149,6 +149,21 @@ class Pool:
             LOG.info("Snapshot %s was gone already: %s", snapshot.name, error)
         except InUse as error:
             raise exception.SnapshotIsBusy(message=f"snapshot {snapshot.name}: {error}") from error
+
+    def grants(self, vdisk_guid: str) -> list[Grant]:
+        """Give the grants of a vDisk and its snapshots; none where the vDisk is gone."""
+        try:
+            return self.client.grants.list(vdisk_guid)
+        except NotFound:
+            LOG.debug("vDisk %s is gone, and its grants with it.", vdisk_guid)
+            return []
+
+    def revoke(self, grant: Grant) -> None:
+        """End a grant; when this returns its host can no longer write. One that is gone is a success."""
+        try:
+            self.client.grants.revoke(grant.guid)
+        except NotFound:
+            LOG.debug("Grant %s of vDisk %s was gone already.", grant.guid, grant.vdisk_guid)
 
     def _once(self, volume: Any, make: Callable[[], str]) -> str:
         """Make a volume's vDisk although a creation of the same volume may have been cut off before.

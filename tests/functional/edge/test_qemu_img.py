@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,3 +71,25 @@ def test_missing_program_and_endless_run_are_told(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     with pytest.raises(QemuImgFailed, match="not installed"):
         qemu_img.info(tmp_path, image_format="raw")
+
+
+def test_luks_header_survives_a_host_too_busy_to_measure_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """QEMU then says so and fails; here twice, before the real program is run."""
+    fake = tmp_path / "qemu-img"
+    real = shutil.which("qemu-img")
+    first_two = f"mkdir {tmp_path}/1 || mkdir {tmp_path}/2"
+    words = "echo Unable to get accurate CPU usage >&2; exit 1"
+    fake.write_text(f'#!/bin/sh\n{first_two} || exec {real} "$@"\n{words}\n')
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    passphrase, header = tmp_path / "pass", tmp_path / "header.luks"
+    passphrase.write_text("secret")
+    cipher = qemu_img.LuksCipher("aes-256", "xts", "plain64")
+    qemu_img.create_luks_header(header, cipher=cipher, passphrase_file=passphrase)
+    assert header.read_bytes()[:6] == b"LUKS\xba\xbe"
+    with pytest.raises(QemuImgFailed, match="cipher"):
+        qemu_img.create_luks_header(
+            header, cipher=qemu_img.LuksCipher("rot-13", "xts", "plain64"), passphrase_file=passphrase
+        )
