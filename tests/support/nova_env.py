@@ -1,7 +1,7 @@
 """Run tests in an environment that has Nova, our wheel and nothing else of ours.
 
-    python tests/support/nova_env.py [34|30] [pytest arguments]     our tests, in tests/nova and tests/brick
-    python tests/support/nova_env.py [34|30] --upstream [module]    Nova's own tests, with our plug-in loaded first
+python tests/support/nova_env.py [34|30] [pytest arguments]     our tests, in tests/nova and tests/brick
+python tests/support/nova_env.py [34|30] --upstream [module]    Nova's own tests, with our plug-in loaded first
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ def main(arguments: list[str]) -> int:
     else:
         chosen = any(not argument.startswith("-") for argument in arguments)
         tests = arguments if chosen else ["tests/nova", "tests/brick", *arguments]
-        command = [str(python), "-m", "pytest", "-p", "no:cacheprovider", "-W", "ignore::DeprecationWarning", *tests]
+        # The plug-in of requests-mock would import urllib3 before eventlet has patched what that uses.
+        options = ["-p", "no:cacheprovider", "-p", "no:requests_mock", "-W", "ignore::DeprecationWarning"]
+        command = [str(python), "-m", "pytest", *options, *tests]
         directory = ROOT
     # Nova's tests patch for eventlet unless told otherwise; its services of this release run native threads.
     native = {"OS_NOVA_DISABLE_EVENTLET_PATCHING": "true"} if int(release) >= 34 else {}

@@ -1,7 +1,7 @@
 """Environments that have one OpenStack project, our wheel and nothing else of ours.
 
-A shared environment would hide an import that a real host cannot satisfy. Each is made of a lock with hashes and kept in
-``.tools``; the wheel is built and installed anew each time.
+A shared environment would hide an import that a real host cannot satisfy. Each is made of a lock with hashes and kept
+in ``.tools``; the wheel is built and installed anew each time.
 """
 
 from __future__ import annotations
