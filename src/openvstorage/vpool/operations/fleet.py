@@ -16,13 +16,18 @@ from typing import Any
 from openvstorage.vpool.exports import leftovers
 from openvstorage.vpool.exports.command import Export as NbdExport
 from openvstorage.vpool.exports.daemon import StorageDaemon
-from openvstorage.vpool.exports.errors import ExportsError, ListenerUnavailable, PortTaken
-from openvstorage.vpool.exports.identity import Identity
+from openvstorage.vpool.exports.errors import ExportsError, ListenerUnavailable, NotOurs, PortTaken
+from openvstorage.vpool.exports.identity import Identity, Process
 from openvstorage.vpool.exports.limits import Limits
 from openvstorage.vpool.exports.listener import listen
 from openvstorage.vpool.exports.qemu import QemuBuild
 
 log = logging.getLogger(__name__)
+
+#: Only a process that waits for a disk for ever outlives SIGKILL for so long.
+KILL_TIMEOUT_SECONDS = 30.0
+#: A machine that starts again has all its daemons to start: a few at a time start sooner than all at once.
+STARTS_AT_ONCE = 8
 
 
 class Fleet:
@@ -39,6 +44,7 @@ class Fleet:
         self._daemons: dict[str, StorageDaemon] = {}
         self._listeners: dict[str, socket.socket] = {}
         self._watchers: dict[str, asyncio.Task[None]] = {}
+        self._starts = asyncio.Semaphore(STARTS_AT_ONCE)
         self.on_death: Callable[[str], None] = lambda _vdisk: None
 
     def get(self, vdisk: str) -> StorageDaemon | None:
@@ -118,6 +124,25 @@ class Fleet:
         self._keep(vdisk, daemon)
         return daemon
 
+    async def end_process(self, vdisk: str, identity: Identity) -> None:
+        """Kill a daemon that could not be adopted, by the identity that was recorded when it was started.
+
+        :raises NotOurs: it does not end, so that nobody may take it for dead.
+        """
+        ended = asyncio.Event()
+        try:
+            process = Process(identity, child=False, on_exit=ended.set)
+        except ProcessLookupError:
+            return
+        try:
+            process.kill()
+            async with asyncio.timeout(KILL_TIMEOUT_SECONDS):
+                await ended.wait()
+        except TimeoutError:
+            raise NotOurs(vdisk=vdisk, pid=identity.pid, reason="it answers to nobody and can not be killed") from None
+        finally:
+            process.let_go()
+
     async def stop(self, vdisk: str) -> None:
         """Stop the vDisk's daemon and close its listening socket; nothing to stop is fine. Returns when it is dead."""
         await self.stop_daemon(vdisk)
@@ -127,12 +152,19 @@ class Fleet:
 
     async def stop_daemon(self, vdisk: str, *, kill: bool = False) -> None:
         """The same, but clients may go on knocking: the listening socket stays open for the next daemon."""
+        daemon = self._daemons.get(vdisk)
+        if daemon is None:
+            return
         watcher = self._watchers.pop(vdisk, None)
         if watcher is not None:
             watcher.cancel()
-        daemon = self._daemons.pop(vdisk, None)
-        if daemon is not None:
+        try:
             await (daemon.kill() if kill else daemon.stop())
+        finally:
+            if daemon.alive():  # whoever gave up waiting must not take it for dead
+                self._keep(vdisk, daemon)
+            else:
+                self._daemons.pop(vdisk, None)
 
     async def detach(self) -> None:
         """Let go of all daemons; they live on for the next service process."""

@@ -13,7 +13,7 @@ from openvstorage.vpool.model.base import new_guid
 from openvstorage.vpool.model.export import Export, Grant, GrantMode, GrantState
 from openvstorage.vpool.model.vdisk import Snapshot, VDisk
 from openvstorage.vpool.operations import lookups, serving
-from openvstorage.vpool.operations.errors import GrantRefused, NotFenced, Refused
+from openvstorage.vpool.operations.errors import GrantRefused, Refused
 from openvstorage.vpool.operations.operation import Operation, Step
 
 
@@ -108,7 +108,9 @@ class CreateGrant(Operation):
 
 
 class RevokeGrant(Operation):
-    """Args: grant_guid, vdisk_guid. When it succeeds the client can not write any more.
+    """Args: grant_guid, vdisk_guid, expired. When it succeeds the client can not write any more.
+
+    With ``expired`` a grant whose deadline has been renewed meanwhile is left alone.
 
     Revoking is committed first, so that nothing opens the export again, and is never taken back.
     """
@@ -119,13 +121,14 @@ class RevokeGrant(Operation):
 
     async def begin(self, session: AsyncSession) -> None:
         grant = await session.get(Grant, self.args["grant_guid"])
-        self.args["export_name"] = grant.export_name if grant is not None else None
-        if grant is not None:
-            grant.state = GrantState.REVOKING
-            await session.flush()
+        if grant is None or (self.args.get("expired") and not _expired(grant)):
+            return
+        self.args["export_name"] = grant.export_name
+        grant.state = GrantState.REVOKING
+        await session.flush()
 
     def skips(self, step: Step) -> bool:
-        return self.args["export_name"] is None
+        return "export_name" not in self.args
 
     async def fence(self) -> None:
         """Drop the client; if that can not be shown, kill the daemon.
@@ -133,19 +136,17 @@ class RevokeGrant(Operation):
         :raises NotFenced: not even that.
         """
         await serving.drop(self.context, self.vdisk, self.args["export_name"])
-        daemon = self.context.fleet.get(self.vdisk)
-        if daemon is not None and self.args["export_name"] in await daemon.exports():
-            raise NotFenced(vdisk=self.vdisk)
 
     async def close(self) -> None:
-        """Stop the daemon after the last grant, or serve the others if the daemon had to be killed."""
-        await serving.close_if_unused(self.context, self.vdisk, without=self.args["grant_guid"])
-        await serving.close_unread(self.context, self.vdisk)
+        """Stop the daemon after the last grant, or have the others served if the daemon had to be killed."""
+        await serving.close_if_unused(self.context, self.vdisk)
 
     async def finish(self, session: AsyncSession) -> Any:
-        await session.execute(delete(Grant).where(Grant.guid == self.args["grant_guid"]))
+        if "export_name" in self.args:
+            await session.execute(delete(Grant).where(Grant.guid == self.args["grant_guid"]))
 
     async def after(self) -> None:
+        await serving.close_unread(self.context, self.vdisk)
         self.context.tidy()
 
 
@@ -173,6 +174,10 @@ class Respawn(Operation):
             await serving.close_unread(self.context, self.vdisk)
         else:
             await serving.close_if_unused(self.context, self.vdisk)
+
+
+def _expired(grant: Grant) -> bool:
+    return grant.deadline is not None and grant.deadline < time.time()
 
 
 async def describe_grant(session: AsyncSession, grant: Grant) -> dict[str, Any]:

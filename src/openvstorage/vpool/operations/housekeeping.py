@@ -8,12 +8,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 
 from openvstorage.vpool.backends.base import BackendError, Merge
 from openvstorage.vpool.exports.errors import ExportsError
-from openvstorage.vpool.model.export import Grant, GrantState
+from openvstorage.vpool.model.export import Export, Grant, GrantState
+from openvstorage.vpool.operations import serving
 from openvstorage.vpool.operations.context import Context
 from openvstorage.vpool.operations.errors import OperationError
 from openvstorage.vpool.operations.grants import Respawn, RevokeGrant
@@ -30,91 +33,82 @@ SETTLE_SECONDS = 0.2
 
 
 class Housekeeping:
-    """One background task per node; :meth:`start` and :meth:`stop` frame its life."""
+    """Two background tasks per node, so that a long merge keeps nothing else waiting; :meth:`start` and :meth:`stop`
+    frame their lives."""
 
     def __init__(self, context: Context, tasks: Tasks) -> None:
         self._context = context
         self._tasks = tasks
-        self._wake = asyncio.Event()
-        self._one_round = asyncio.Lock()
         self._stopping = False
+        self._chores = _Repeated(self._do_chores)
+        self._merges = _Repeated(self._do_merges)
         self._merge: MergeIntoHead | FoldFrozen | None = None
-        self._loop: asyncio.Task[None] | None = None
         self._respawns: dict[str, asyncio.Task[None]] = {}
-        self._respawn_again: set[str] = set()
-        context.tidy = self._wake.set
+        self._respawns_allowed = asyncio.Event()
+        context.tidy = self.tidy
         context.respawn = self.respawn
         context.fleet.on_death = self.respawn
 
     def start(self) -> None:
         """Begin."""
-        self._loop = asyncio.create_task(self._run(), name="housekeeping")
+        self._chores.start()
+        self._merges.start()
 
     async def stop(self) -> None:
         """End; a merge under way is given up cleanly and done again another time."""
         self._stopping = True
-        self._wake.set()
         if self._merge is not None:
             self._merge.give_way.set()
         for respawn in self._respawns.values():
             respawn.cancel()
-        if self._loop is not None:
-            await self._loop
+        await self._chores.stop()
+        await self._merges.stop()
+
+    def tidy(self) -> None:
+        """Look soon for what there is to do."""
+        self._chores.wake()
+        self._merges.wake()
+
+    async def round(self) -> None:
+        """Do what is due now; waits for what is under way."""
+        await self._chores.once()
+        await self._merges.once()
+
+    def allow_respawns(self) -> None:
+        """From now on: every daemon that lives has been adopted, and no operation is half done."""
+        self._respawns_allowed.set()
 
     def respawn(self, vdisk: str) -> None:
         """Start a new daemon for a vDisk, trying again for a while; clients wait meanwhile."""
-        if self._stopping:
-            return
-        if vdisk in self._respawns:
-            self._respawn_again.add(vdisk)  # the new daemon may have died before that task has ended
-            return
-        task = asyncio.create_task(self._respawn(vdisk), name=f"respawn-{vdisk}")
-        self._respawns[vdisk] = task
-        task.add_done_callback(lambda _: self._respawned(vdisk))
-
-    def _respawned(self, vdisk: str) -> None:
-        del self._respawns[vdisk]
-        if vdisk in self._respawn_again:
-            self._respawn_again.remove(vdisk)
-            self.respawn(vdisk)
+        if not self._stopping and vdisk not in self._respawns:
+            task = asyncio.create_task(self._respawn(vdisk), name=f"respawn-{vdisk}")
+            self._respawns[vdisk] = task
+            task.add_done_callback(lambda _: self._respawns.pop(vdisk, None))
 
     async def _respawn(self, vdisk: str) -> None:
+        await self._respawns_allowed.wait()
         for attempt in range(RESPAWN_ATTEMPTS):
             try:
                 await self._context.journal.run(Respawn(self._context, {"vdisk_guid": vdisk}))
                 return
-            except (ExportsError, OperationError, BackendError) as error:
+            except (ExportsError, OperationError, BackendError, OSError, SQLAlchemyError) as error:
                 log.error("vDisk %s can not be served (attempt %d): %s", vdisk, attempt + 1, error)
                 await asyncio.sleep(RESPAWN_PAUSE_SECONDS)
 
-    async def _run(self) -> None:
-        while not self._stopping:
+    async def _do_chores(self) -> None:
+        """Each for itself: one that fails, such as on a full disk, must not keep the others from being done."""
+        for chore in (
+            self._context.heartbeat,
+            self._context.backend.sweep,
+            self._reap,
+            self._tasks.purge,
+            self._context.journal.retry_parked,
+            self._respawn_missing,
+        ):
             try:
-                await self.round()
-            except (ExportsError, OperationError, BackendError, OSError) as error:
-                log.warning("housekeeping: %s", error)
+                await chore()
             except Exception:
-                log.exception("housekeeping failed")
-            try:
-                await asyncio.wait_for(self._wake.wait(), ROUND_SECONDS)
-            except TimeoutError:
-                continue
-            self._wake.clear()
-            if not self._stopping:
-                await asyncio.sleep(SETTLE_SECONDS)
-
-    async def round(self) -> None:
-        """Do what is due now; waits for a round that is under way."""
-        async with self._one_round:
-            await self._context.heartbeat()
-            await self._context.backend.sweep()
-            await self._reap()
-            await self._tasks.purge()
-            await self._context.journal.retry_parked()
-            for merge in await self._context.backend.merges():
-                if self._stopping:
-                    return
-                await self._try_merge(merge)
+                log.exception("housekeeping: %s failed", chore.__name__)
 
     async def _reap(self) -> None:
         async with self._context.db.read() as session:
@@ -125,9 +119,25 @@ class Housekeeping:
             )
         for grant in due:
             log.info("the grant of %s on %s has run out", grant.consumer, grant.vdisk_guid)
-            await self._context.journal.run(
-                RevokeGrant(self._context, {"grant_guid": grant.guid, "vdisk_guid": grant.vdisk_guid})
-            )
+            revoke = {"grant_guid": grant.guid, "vdisk_guid": grant.vdisk_guid, "expired": True}
+            try:
+                await self._context.journal.run(RevokeGrant(self._context, revoke))
+            except (ExportsError, OperationError) as error:
+                log.error("the grant of %s on %s: %s", grant.consumer, grant.vdisk_guid, error)
+
+    async def _respawn_missing(self) -> None:
+        """Try again where starting a daemon was given up."""
+        async with self._context.db.read() as session:
+            exported = list(await session.scalars(select(Export.vdisk_guid)))
+        for vdisk in exported:
+            if self._context.fleet.get(vdisk) is None:
+                self.respawn(vdisk)
+
+    async def _do_merges(self) -> None:
+        for merge in await self._context.backend.merges():
+            if self._stopping:
+                return
+            await self._try_merge(merge)
 
     async def _try_merge(self, merge: Merge) -> None:
         async with self._context.db.read() as session:
@@ -138,8 +148,10 @@ class Housekeeping:
                 await self._fold(merge)
             else:
                 await self._merge_into_head(merge, merge.vdisk)
-        except (GaveWay, BackendError, OperationError) as error:
+        except (GaveWay, OperationError, BackendError) as error:
             log.debug("merge into %s: %s", merge.into, error)
+        except (ExportsError, OSError) as error:
+            log.warning("merge into %s: %s", merge.into, error)
         finally:
             self._merge = None
 
@@ -147,17 +159,58 @@ class Housekeeping:
         async with self._context.locks.hold_in_background(vdisk) as give_way:
             if give_way is None:
                 return
-            served = self._context.fleet.get(vdisk) is not None
             operation = MergeIntoHead(self._context, {"vdisk_guid": vdisk, "into": merge.into, "base": merge.base})
             operation.give_way = give_way
             self._merge = operation
             try:
                 await self._context.journal.run_locked(operation)
             finally:
-                if not served:
-                    await self._context.fleet.stop(vdisk)
+                await serving.close_if_unused(self._context, vdisk)
 
     async def _fold(self, merge: Merge) -> None:
         operation = FoldFrozen(self._context, {"into": merge.into, "below": merge.below, "base": merge.base})
         self._merge = operation
         await self._context.journal.run(operation)
+
+
+class _Repeated:
+    """Work that is done every few seconds, and soon after somebody asks for it; never twice at a time."""
+
+    def __init__(self, work: Callable[[], Awaitable[None]]) -> None:
+        self._work = work
+        self._wake = asyncio.Event()
+        self._busy = asyncio.Lock()
+        self._stopping = False
+        self._loop: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._loop = asyncio.create_task(self._run(), name="housekeeping")
+
+    async def stop(self) -> None:
+        """End after the work under way."""
+        self._stopping = True
+        self._wake.set()
+        if self._loop is not None:
+            await self._loop
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    async def once(self) -> None:
+        """Do the work now; waits for the same work under way."""
+        async with self._busy:
+            await self._work()
+
+    async def _run(self) -> None:
+        while not self._stopping:
+            try:
+                await self.once()
+            except Exception:
+                log.exception("housekeeping failed")
+            try:
+                await asyncio.wait_for(self._wake.wait(), ROUND_SECONDS)
+            except TimeoutError:
+                continue
+            self._wake.clear()
+            if not self._stopping:
+                await asyncio.sleep(SETTLE_SECONDS)

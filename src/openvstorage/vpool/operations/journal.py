@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import delete, select, update
@@ -57,7 +57,7 @@ class Journal:
         """The same for a caller who holds the locks already."""
         guid = new_guid()
         try:
-            if any(not held.isdisjoint(operation.locks()) for held in self._unfinished.values()):
+            if not self.is_settled(operation.locks()):
                 raise Unfinished()
             await operation.prepare()
             async with self._context.db.write() as session:
@@ -77,6 +77,10 @@ class Journal:
             result = await self._advance(guid, operation, steps, task_guid)
         await _tidy_up(operation, operation.after)
         return result
+
+    def is_settled(self, vdisks: Iterable[str]) -> bool:
+        """:returns: whether what the model says of these vDisks is true: no operation waits to be finished."""
+        return all(held.isdisjoint(vdisks) for held in self._unfinished.values())
 
     async def recover(self) -> None:
         """Finish or take back every operation found in the journal, oldest first. Call before anything is served."""

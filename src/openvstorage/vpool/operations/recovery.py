@@ -11,21 +11,27 @@ import logging
 from sqlalchemy import select
 
 from openvstorage.vpool.exports.errors import DaemonGone, NotOurs
+from openvstorage.vpool.exports.identity import Identity
 from openvstorage.vpool.model.export import Export
-from openvstorage.vpool.model.vdisk import Snapshot
+from openvstorage.vpool.model.vdisk import Snapshot, VDisk
 from openvstorage.vpool.operations import serving
 from openvstorage.vpool.operations.context import Context
 from openvstorage.vpool.operations.create import drop_unused_clone_snapshot
 from openvstorage.vpool.operations.housekeeping import Housekeeping
+from openvstorage.vpool.operations.snapshot import writes_to
 from openvstorage.vpool.operations.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
 
 async def recover(context: Context, tasks: Tasks, housekeeping: Housekeeping) -> None:
-    """Bring model, files and daemons together. Blocks (awaits) until it is done."""
+    """Bring model, files and daemons together. Blocks (awaits) until it is done.
+
+    :raises NotOurs: a daemon can neither be adopted nor killed.
+    """
     await adopt_daemons(context)
     await context.journal.recover()
+    await replace_strange_daemons(context)
     context.fleet.clear_run_dir()
     await context.backend.seal_all()
     await drop_orphaned_clone_snapshots(context)
@@ -35,11 +41,18 @@ async def recover(context: Context, tasks: Tasks, housekeeping: Housekeeping) ->
         exported = list(await session.scalars(select(Export.vdisk_guid)))
     for vdisk in exported:
         housekeeping.respawn(vdisk)
+    housekeeping.allow_respawns()
     await tasks.resume()
 
 
 async def adopt_daemons(context: Context) -> None:
-    """Adopt what serves an export; stop what serves nothing, such as the helper of a merge that was cut off."""
+    """Adopt what serves an export; stop what serves nothing, such as the helper of a merge that was cut off.
+
+    What was started for an export and can not be adopted is killed: it may have clients, and from here on everybody
+    takes it for dead.
+
+    :raises NotOurs: it does not die.
+    """
     async with context.db.read() as session:
         exports = {export.vdisk_guid: export for export in await session.scalars(select(Export))}
     for left in context.fleet.left_behind():
@@ -56,6 +69,22 @@ async def adopt_daemons(context: Context) -> None:
             await context.fleet.stop(vdisk)
         else:
             await serving.record_identity(context, vdisk, identity)
+    for vdisk, export in exports.items():
+        recorded = Identity(export.pid or 0, export.start_time or 0, export.boot_id or "")
+        if context.fleet.get(vdisk) is None and recorded.alive():
+            log.error("the daemon of vDisk %s (pid %d) lives but can not be adopted: killed", vdisk, recorded.pid)
+            await context.fleet.end_process(vdisk, recorded)
+
+
+async def replace_strange_daemons(context: Context) -> None:
+    """Replace adopted daemons that write to another layer than the model says, such as under an older database."""
+    for guid in context.fleet.serving():
+        async with context.db.read() as session:
+            vdisk = await session.get(VDisk, guid)
+        if vdisk is None or vdisk.backend_ref is None or not context.journal.is_settled((guid,)):
+            continue
+        if not await writes_to(context, guid, vdisk.backend_ref) and context.fleet.get(guid) is not None:
+            await serving.replace_daemon(context, guid, "it writes to another layer than the model says")
 
 
 async def drop_orphaned_clone_snapshots(context: Context) -> None:

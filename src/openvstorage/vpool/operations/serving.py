@@ -5,6 +5,7 @@ Used by every operation that needs a daemon. The caller holds the vDisk's lock.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import zlib
 from collections.abc import Sequence
@@ -16,14 +17,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from openvstorage.vpool.exports.command import TOP
 from openvstorage.vpool.exports.command import Export as NbdExport
 from openvstorage.vpool.exports.daemon import StorageDaemon
-from openvstorage.vpool.exports.errors import DaemonGone
-from openvstorage.vpool.exports.errors import NotFenced as DropNotFenced
+from openvstorage.vpool.exports.errors import DaemonError, DaemonGone
 from openvstorage.vpool.exports.identity import Identity
 from openvstorage.vpool.exports.limits import Limits
 from openvstorage.vpool.model.export import Export, Grant, GrantMode, GrantState
 from openvstorage.vpool.model.vdisk import Snapshot, VDisk
 from openvstorage.vpool.operations.context import Context
-from openvstorage.vpool.operations.errors import NoPort, UnknownVDisk
+from openvstorage.vpool.operations.errors import NoPort, NotFenced, UnknownVDisk
+from openvstorage.vpool.operations.fleet import KILL_TIMEOUT_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -209,30 +210,41 @@ async def replace_daemon(context: Context, vdisk_guid: str, reason: str) -> None
 
 
 async def drop(context: Context, vdisk_guid: str, export_name: str) -> None:
-    """Drop a client for good: when this returns it can not write any more, if need be because the daemon was killed."""
+    """Drop a client for good: when this returns it can not write any more, if need be because the daemon was killed.
+
+    :raises NotFenced: the daemon can not be killed either.
+    """
     daemon = context.fleet.get(vdisk_guid)
     if daemon is None:
         return
     try:
         await daemon.drop_export(export_name, DROP_TIMEOUT_SECONDS)
-    except DropNotFenced:
-        log.warning("vDisk %s: the export of a revoked grant does not end, its daemon is killed", vdisk_guid)
-        await context.fleet.stop_daemon(vdisk_guid, kill=True)
+        return
     except DaemonGone:
         log.info("vDisk %s: its daemon died before the client was dropped", vdisk_guid)
+        return
+    except DaemonError as error:
+        log.warning("vDisk %s: a client can not be dropped, the daemon is killed: %s", vdisk_guid, error)
+    try:
+        async with asyncio.timeout(KILL_TIMEOUT_SECONDS):
+            await context.fleet.stop_daemon(vdisk_guid, kill=True)
+    except TimeoutError as error:
+        raise NotFenced(vdisk=vdisk_guid) from error
 
 
-async def close_if_unused(context: Context, vdisk_guid: str, without: str | None = None) -> None:
-    """Stop the daemon and free the port when no grant is left (``without`` does not count); else make sure it runs."""
+async def close_if_unused(context: Context, vdisk_guid: str) -> None:
+    """Stop the daemon and free the port when no grant is left; else ask for a daemon if there is none."""
     async with context.db.read() as session:
-        left = [g for g in await grants_of(session, vdisk_guid) if g.guid != without and g.state in SERVED]
+        left = [grant for grant in await grants_of(session, vdisk_guid) if grant.state in SERVED]
+        exported = await session.get(Export, vdisk_guid) is not None
     if left:
         if context.fleet.get(vdisk_guid) is None:
-            await open_exports(context, vdisk_guid)
+            context.respawn(vdisk_guid)
         return
     await context.fleet.stop(vdisk_guid)
-    async with context.db.write() as session:
-        await session.execute(delete(Export).where(Export.vdisk_guid == vdisk_guid))
+    if exported:
+        async with context.db.write() as session:
+            await session.execute(delete(Export).where(Export.vdisk_guid == vdisk_guid))
 
 
 async def close_unread(context: Context, vdisk_guid: str) -> None:
