@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openvstorage.vpool.backends.layers.depth import absorbed_by, skip_target
+from openvstorage.vpool.backends.layers.depth import absorbed_by, best_depth, skip_target
 
 
 def grow(layers: int) -> dict[int, int | None]:
@@ -46,3 +46,22 @@ def test_a_head_that_lies_where_it_should_is_left_alone() -> None:
     assert skip_target([4, 0]) is None
     assert skip_target([5, 4, 3]) is None
     assert skip_target([4]) is None
+
+
+def test_a_head_over_layers_that_missed_their_turn_catches_up() -> None:
+    chain = list(range(100, -1, -1))
+    target = skip_target(chain)
+    assert target is not None
+    assert len(chain[target:]) + 1 == best_depth(100) == 5
+
+
+def test_catching_up_leaves_the_bottom_layer_alone() -> None:
+    for head in range(1, 200):
+        target = skip_target(list(range(head, -1, -1)))
+        assert target is None or target <= head
+
+
+@given(st.integers(1, 2000))
+def test_nobody_catches_up_who_missed_nothing(layers: int) -> None:
+    parents = grow(layers)
+    assert all(len(chain_of(parents, n)) == best_depth(n) for n in parents)

@@ -162,6 +162,9 @@ class Backend(Protocol):
     async def grow(self, ref: str, size: int) -> None:
         """Grow bytes that nobody has open to ``size`` bytes; durable on return, does nothing when large enough."""
 
+    async def real_size(self, ref: str) -> int:
+        """:returns: size in bytes of what is there, whatever the rows say; also while a daemon has it open."""
+
     async def sweep(self) -> int:
         """Remove trash. :returns: how many references were removed."""
 
@@ -200,6 +203,9 @@ class Backend(Protocol):
 
     async def replace_file(self, source: str, target: str) -> None:
         """Put the bytes of ``source`` in the place of ``target``, atomically and durably; repeating it is harmless."""
+
+    async def overdue(self, session: AsyncSession, ref: str) -> Merge | None:
+        """:returns: a merge into a head that a snapshot should wait for, None in all normal cases."""
 
     async def merges(self) -> Sequence[Merge]:
         """:returns: merges that are worth doing now, the most useful first."""

@@ -13,6 +13,7 @@ from openvstorage.vpool.exports.limits import Limits
 from openvstorage.vpool.model.vdisk import VDisk
 from openvstorage.vpool.operations import lookups, serving
 from openvstorage.vpool.operations.errors import GroupVoid
+from openvstorage.vpool.operations.merge import shorten
 from openvstorage.vpool.operations.operation import Operation, Step
 from openvstorage.vpool.operations.snapshot import (
     finish_snapshot,
@@ -43,6 +44,8 @@ class CreateGroupSnapshot(Operation):
 
     async def prepare(self) -> None:
         await self.context.backend.require_room()
+        for guid in self.args["vdisk_guids"]:
+            await shorten(self.context, guid)
 
     async def begin(self, session: AsyncSession) -> None:
         self.args["plans"] = {}

@@ -13,8 +13,10 @@ import asyncio
 import logging
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from openvstorage.vpool.backends.base import BackendError
 from openvstorage.vpool.exports.daemon import StorageDaemon
 from openvstorage.vpool.exports.errors import ExportsError
 from openvstorage.vpool.exports.limits import Limits
@@ -147,6 +149,25 @@ class FoldFrozen(Operation):
     async def after(self) -> None:
         await forgive(self.context, self.args["into"])
         await self.context.backend.sweep()
+
+
+async def shorten(context: Context, vdisk_guid: str) -> None:
+    """Before a snapshot: merge now what many snapshots within seconds have left no time for. Normally does nothing.
+
+    The caller holds the vDisk's lock. A merge that fails is no reason to refuse the snapshot.
+    """
+    async with context.db.read() as session:
+        ref = await session.scalar(select(VDisk.backend_ref).where(VDisk.guid == vdisk_guid))
+        merge = await context.backend.overdue(session, ref) if ref is not None else None
+        if merge is None or await is_parked(session, merge.into):
+            return
+    args = {"vdisk_guid": vdisk_guid, "into": merge.into, "base": merge.base}
+    try:
+        await context.journal.run_locked(MergeIntoHead(context, args))
+    except (OperationError, BackendError, ExportsError, OSError) as error:
+        log.warning("merge into %s before a snapshot: %s", merge.into, error)
+    finally:
+        await serving.close_if_unused(context, vdisk_guid)
 
 
 async def stream_into(

@@ -6,16 +6,16 @@ import logging
 import time
 from typing import Any
 
-from sqlalchemy import delete, exists, select
+from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from openvstorage.vpool.exports.errors import DaemonGone, ExportsError
 from openvstorage.vpool.model.base import new_guid
-from openvstorage.vpool.model.export import Grant
 from openvstorage.vpool.model.vdisk import Snapshot, State, VDisk
 from openvstorage.vpool.operations import lookups, serving
 from openvstorage.vpool.operations.context import Context
 from openvstorage.vpool.operations.errors import SnapshotHasClones, SnapshotInUse
+from openvstorage.vpool.operations.merge import shorten
 from openvstorage.vpool.operations.operation import Operation, Step
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ class CreateSnapshot(Operation):
 
     async def prepare(self) -> None:
         await self.context.backend.require_room()
+        await shorten(self.context, self.vdisk)
 
     async def begin(self, session: AsyncSession) -> None:
         vdisk = await lookups.ready_vdisk(session, self.vdisk, writable=True)
@@ -87,7 +88,7 @@ class DeleteSnapshot(Operation):
     async def begin(self, session: AsyncSession) -> None:
         await lookups.ready_vdisk(session, self.vdisk)
         snapshot = await lookups.ready_snapshot(session, self.vdisk, self.args["snapshot_guid"])
-        if await session.scalar(select(exists().where(Grant.snapshot_guid == snapshot.guid))):
+        if await lookups.snapshot_is_open(session, snapshot.guid):
             raise SnapshotInUse(snapshot=snapshot.guid)
         if self.context.node.strict_compat:
             clones = await lookups.clones_of_snapshot(session, snapshot.guid)

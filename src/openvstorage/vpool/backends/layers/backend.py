@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from openvstorage.vpool.backends.base import (
     PoolStats,
 )
 from openvstorage.vpool.backends.layers import lines
-from openvstorage.vpool.backends.layers.depth import STRIDE, skip_target
+from openvstorage.vpool.backends.layers.depth import MAX_DEPTH, STRIDE, skip_target
 from openvstorage.vpool.backends.layers.files import SUFFIX, LayerFiles
 from openvstorage.vpool.backends.layers.nodes import (
     CACHE_BUDGET,
@@ -57,6 +58,8 @@ class LayersBackend:
         self._db = db
         self._options = options
         self._opening: Counter[str] = Counter()
+        #: Heads that nobody has looked at since they became one; their chains may have grown too deep.
+        self._new_heads: set[str] = set()
         self._sweeping = asyncio.Lock()
         self._stats: PoolStats | None = None
 
@@ -73,6 +76,7 @@ class LayersBackend:
     async def activate(self, session: AsyncSession, ref: str) -> None:
         """The layer is there and becomes the head of a vDisk."""
         await lines.set_state(session, ref, LayerState.ACTIVE)
+        self._new_heads.add(ref)
 
     async def freeze(self, session: AsyncSession, ref: str) -> None:
         """Nobody writes to the layer from here on."""
@@ -151,6 +155,10 @@ class LayersBackend:
         """Grow a layer that nobody has open."""
         await self.files.grow(ref, size)
 
+    async def real_size(self, ref: str) -> int:
+        """:returns: virtual size that the image's header says."""
+        return await self.files.virtual_size(ref)
+
     async def sweep(self) -> int:
         """Unlink the files of trash layers, then forget their rows. Layers that a daemon is just opening wait."""
         removed = 0
@@ -160,12 +168,15 @@ class LayersBackend:
                     guids = [guid for guid in await lines.trash(session) if not self._opening[guid]]
                 if not guids:
                     return removed
-                for guid in guids:
-                    self.files.remove(guid)
-                await asyncio.to_thread(self.files.sync_directory)
+                await asyncio.to_thread(self._remove, guids)
                 async with self._db.write() as session:
                     await session.execute(delete(Layer).where(Layer.guid.in_(guids)))
                 removed += len(guids)
+
+    def _remove(self, guids: Sequence[str]) -> None:
+        for guid in guids:  # large files take their time
+            self.files.remove(guid)
+        self.files.sync_directory()
 
     async def set_unknown_aside(self) -> Sequence[str]:
         """Move files that no row knows to lost+found; nothing there is ever removed by us."""
@@ -270,27 +281,62 @@ class LayersBackend:
                     raise BackendError(f"layer {target} is not needed any more")
             await asyncio.to_thread(self.files.replace, source, target)
 
+    async def overdue(self, session: AsyncSession, ref: str) -> Merge | None:
+        """:returns: what makes a chain of ``MAX_DEPTH`` layers short again, if that does not take long."""
+        line = await lines.chain(session, ref)
+        merge = await self._skip(session, line) if len(line) >= MAX_DEPTH else None
+        if merge is None:
+            return None
+        absorbed = itertools.takewhile(lambda link: link.guid != merge.base, line[1:])
+        return merge if sum(self.files.allocated(link.guid) for link in absorbed) <= CHEAP_MERGE else None
+
     async def merges(self) -> Sequence[Merge]:
-        """:returns: layers due to skip, then unnamed layers with one child, as far as a merge is worth its copying."""
-        found: list[Merge] = []
+        """:returns: heads due to skip, then unnamed layers with one child, as far as a merge is worth its copying."""
         async with self._db.read() as session:
-            for guid in await lines.due_to_skip(session, STRIDE):
-                line = await lines.chain(session, guid)
-                target = skip_target([link.ordinal for link in line])
-                if target is not None:
-                    found.append(Merge(guid, line[1].guid, line[target].guid, await lines.head_of(session, guid)))
+            found = await self._skips(session)
             for below, guid in await lines.unnamed_with_one_child(session):
                 base = (await session.get_one(Layer, below)).parent_guid
-                found.append(Merge(guid, below, base, await lines.head_of(session, guid)))
-        return [merge for merge in found if self._worth(merge)]
+                merge = Merge(guid, below, base, await lines.head_of(session, guid))
+                if self._worth(merge.into, below) and self._fits(merge, [below]):
+                    found.append(merge)
+        return found
 
-    def _worth(self, merge: Merge) -> bool:
-        """A large layer is not copied into a small one: the little that it would free does not pay for it."""
+    async def _skips(self, session: AsyncSession) -> list[Merge]:
+        """Heads at a stride, which the database finds after a restart too, and new heads over chains too deep."""
+        found = []
+        for guid in {*await lines.due_to_skip(session, STRIDE), *self._new_heads}:
+            line = await lines.chain(session, guid)
+            is_head = bool(line) and line[0].state == LayerState.ACTIVE
+            merge = await self._skip(session, line) if is_head else None
+            if merge is None:
+                self._new_heads.discard(guid)
+            else:
+                found.append(merge)
+        return found
+
+    async def _skip(self, session: AsyncSession, line: Sequence[lines.Link]) -> Merge | None:
+        """:returns: the merge that a head is due to; it stops above a layer that is too large to be copied."""
+        head, *below = line
+        target = skip_target([link.ordinal for link in line])
+        if target is None:
+            return None
+        absorbed = list(itertools.takewhile(lambda guid: self._worth(head.guid, guid), [link.guid for link in below]))
+        target = min(target, len(absorbed) + 1)
+        if target <= 1:
+            return None
+        merge = Merge(head.guid, below[0].guid, line[target].guid, await lines.head_of(session, head.guid))
+        return merge if self._fits(merge, absorbed[: target - 1]) else None
+
+    def _worth(self, into: str, layer: str) -> bool:
+        """A large layer is not copied into a small one: what that gains does not pay for it."""
+        return self.files.allocated(layer) <= max(CHEAP_MERGE, 4 * self.files.allocated(into))
+
+    def _fits(self, merge: Merge, absorbed: Sequence[str]) -> bool:
+        """Whether this QEMU can merge the layers, and there is room for what is copied."""
         if not self._merge_subclusters and self.files.has_subclusters(merge.into):
             return False
-        size = self.files.allocated(merge.below)
-        room = self.space.free() - self.files.allocated(merge.into) * (merge.vdisk is None)
-        return size <= max(CHEAP_MERGE, 4 * self.files.allocated(merge.into)) and size < room
+        copied = sum(self.files.allocated(guid) for guid in absorbed)
+        return copied < self.space.free() - self.files.allocated(merge.into) * (merge.vdisk is None)
 
     async def usage(self, ref: str) -> int:
         """:returns: bytes that the layer's own file takes."""
