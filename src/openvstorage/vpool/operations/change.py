@@ -9,11 +9,19 @@ from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from openvstorage.vpool.exports.errors import DaemonGone, QmpError
-from openvstorage.vpool.model.export import Grant
+from openvstorage.vpool.model.export import Export, Grant
 from openvstorage.vpool.model.vdisk import Snapshot, VDisk
 from openvstorage.vpool.operations import lookups, serving
 from openvstorage.vpool.operations.create import drop_unused_clone_snapshot
-from openvstorage.vpool.operations.errors import HasClones, NotATemplate, ShrinkRefused, TimestampMissing
+from openvstorage.vpool.operations.errors import (
+    HasClones,
+    NotATemplate,
+    ShrinkRefused,
+    SnapshotHasClones,
+    SnapshotInUse,
+    TimestampMissing,
+    Unfinished,
+)
 from openvstorage.vpool.operations.grants import RevokeGrant
 from openvstorage.vpool.operations.operation import Operation, Step
 
@@ -58,15 +66,22 @@ class ExtendVDisk(Operation):
         daemon = await serving.ensure_daemon(self.context, self.vdisk)
         await serving.close_head_exports(self.context, self.vdisk)
         try:
-            await daemon.resize(size)
+            if await self.context.backend.real_size(self.args["ref"]) < size:
+                await daemon.resize(size)
         except QmpError:
             # nothing has grown: whoever was dropped comes back to what it knew
-            await serving.open_exports(self.context, self.vdisk)
+            await serving.reopen_exports(self.context, self.vdisk)
             raise
-        await serving.open_exports(self.context, self.vdisk)
+        await serving.reopen_exports(self.context, self.vdisk)
 
-    async def recover(self, phase: str) -> bool:
-        return True
+    async def give_up(self) -> None:
+        """Once the image is larger a guest may have seen it, and must not find it smaller: there is only forward."""
+        if await self.context.backend.real_size(self.args["ref"]) >= int(self.args["size"]):
+            raise Unfinished()
+
+    async def after_failure(self) -> None:
+        if "ref" in self.args:
+            self.context.respawn(self.vdisk)  # whoever was dropped comes back to what it knew
 
     async def finish(self, session: AsyncSession) -> Any:
         if not self.args["same"]:
@@ -90,8 +105,21 @@ class Rollback(Operation):
         vdisk = await lookups.ready_vdisk(session, self.vdisk, writable=True)
         await lookups.require_unused(session, vdisk, heads_only=True)
         snapshot = await self._snapshot(session)
+        if not self.args.get("keep_newer"):
+            await self._require_droppable(session, snapshot)
         new = await self.context.backend.plan(session, size=vdisk.size, parent_ref=snapshot.backend_ref)
         self.args |= {"snapshot_guid": snapshot.guid, "new_ref": new, "old_ref": vdisk.backend_ref}
+
+    async def _require_droppable(self, session: AsyncSession, kept: Snapshot) -> None:
+        newer = select(Snapshot.guid).where(Snapshot.vdisk_guid == self.vdisk, Snapshot.ordinal > kept.ordinal)
+        used = await session.scalar(select(Grant.snapshot_guid).where(Grant.snapshot_guid.in_(newer)).limit(1))
+        if used is not None:
+            raise SnapshotInUse(snapshot=used)
+        if self.context.node.strict_compat:
+            for guid in list(await session.scalars(newer)):
+                clones = await lookups.clones_of_snapshot(session, guid)
+                if clones:
+                    raise SnapshotHasClones(snapshot=guid, number=clones)
 
     async def _snapshot(self, session: AsyncSession) -> Snapshot:
         if self.args.get("snapshot_guid"):
@@ -177,7 +205,7 @@ class DeleteVDisk(Operation):
             raise HasClones(vdisk=vdisk.name)
         refs = set(await session.scalars(select(Snapshot.backend_ref).where(Snapshot.vdisk_guid == vdisk.guid)))
         origin = vdisk.parent_snapshot_guid
-        await session.execute(delete(Grant).where(Grant.vdisk_guid == vdisk.guid))
+        await session.execute(delete(Export).where(Export.vdisk_guid == vdisk.guid))
         await session.execute(delete(Snapshot).where(Snapshot.vdisk_guid == vdisk.guid))
         await session.execute(delete(VDisk).where(VDisk.guid == vdisk.guid))
         session.expunge(vdisk)

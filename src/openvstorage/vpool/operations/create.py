@@ -139,15 +139,19 @@ class CloneVDisk(_Derived):
                 self.context, {"vdisk_guid": self.vdisk, "label": "", "automatic": True, "for_clone": True}
             )
             self.args["snapshot_guid"] = await self.context.journal.run_locked(taken)
+            self.args["taken"] = True
 
     async def begin(self, session: AsyncSession) -> None:
         source = await lookups.ready_vdisk(session, self.vdisk)
         snapshot = await lookups.ready_snapshot(session, self.vdisk, self.args["snapshot_guid"])
         await self._derive(session, source, snapshot.size, snapshot.backend_ref, parent_snapshot_guid=snapshot.guid)
 
-    async def abort(self, session: AsyncSession) -> None:
-        await super().abort(session)
-        await drop_unused_clone_snapshot(self.context, session, self.args["snapshot_guid"])
+    async def after_failure(self) -> None:
+        """Remove the snapshot that was taken for this clone, if it came to that."""
+        if not self.args.get("taken"):
+            return
+        async with self.context.db.write() as session:
+            await drop_unused_clone_snapshot(self.context, session, self.args["snapshot_guid"])
 
 
 class CreateFromTemplate(_Derived):
@@ -163,9 +167,11 @@ class CreateFromTemplate(_Derived):
 
 
 async def drop_unused_clone_snapshot(context: Context, session: AsyncSession, snapshot_guid: str | None) -> None:
-    """Remove a snapshot that was taken for a clone once no clone refers to it any more."""
+    """Remove a snapshot that was taken for a clone once no clone refers to it any more, and nobody has it open."""
     snapshot = await session.get(Snapshot, snapshot_guid) if snapshot_guid else None
     if snapshot is None or not snapshot.for_clone or await lookups.clones_of_snapshot(session, snapshot.guid):
+        return
+    if await lookups.snapshot_is_open(session, snapshot.guid):
         return
     ref = snapshot.backend_ref
     await session.delete(snapshot)

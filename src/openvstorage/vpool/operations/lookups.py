@@ -76,6 +76,11 @@ async def has_writer(session: AsyncSession, vdisk_guid: str) -> bool:
     )
 
 
+async def snapshot_is_open(session: AsyncSession, snapshot_guid: str) -> bool:
+    """:returns: whether anybody holds a grant of the snapshot."""
+    return bool(await session.scalar(select(exists().where(Grant.snapshot_guid == snapshot_guid))))
+
+
 async def next_ordinal(session: AsyncSession, vdisk_guid: str) -> int:
     """:returns: the position of the next snapshot of a vDisk."""
     return 1 + (

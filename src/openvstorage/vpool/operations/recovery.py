@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 
-from sqlalchemy import select
+from sqlalchemy import exists, select
 
 from openvstorage.vpool.exports.errors import DaemonGone, NotOurs
 from openvstorage.vpool.exports.identity import Identity
@@ -89,6 +89,7 @@ async def replace_strange_daemons(context: Context) -> None:
 
 async def drop_orphaned_clone_snapshots(context: Context) -> None:
     """Remove snapshots that were taken for a clone which then never came to be."""
+    cloned = exists().where(VDisk.parent_snapshot_guid == Snapshot.guid)
     async with context.db.write() as session:
-        for snapshot in list(await session.scalars(select(Snapshot).where(Snapshot.for_clone))):
-            await drop_unused_clone_snapshot(context, session, snapshot.guid)
+        for guid in list(await session.scalars(select(Snapshot.guid).where(Snapshot.for_clone, ~cloned))):
+            await drop_unused_clone_snapshot(context, session, guid)

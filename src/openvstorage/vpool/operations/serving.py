@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from openvstorage.vpool.exports.command import TOP
 from openvstorage.vpool.exports.command import Export as NbdExport
 from openvstorage.vpool.exports.daemon import StorageDaemon
-from openvstorage.vpool.exports.errors import DaemonError, DaemonGone
+from openvstorage.vpool.exports.errors import DaemonError, DaemonGone, ExportsError
 from openvstorage.vpool.exports.identity import Identity
 from openvstorage.vpool.exports.limits import Limits
 from openvstorage.vpool.model.export import Export, Grant, GrantMode, GrantState
@@ -180,6 +180,14 @@ async def open_exports(context: Context, vdisk_guid: str) -> None:
             await _open_snapshot(context, daemon, ref)
         export = _nbd_export(context, grant, ref)
         await daemon.add_export(export.name, writable=export.writable, node=export.node)
+
+
+async def reopen_exports(context: Context, vdisk_guid: str) -> None:
+    """:func:`open_exports` for those who were dropped for a moment; a daemon that can not is replaced."""
+    try:
+        await open_exports(context, vdisk_guid)
+    except ExportsError as error:
+        await replace_daemon(context, vdisk_guid, f"it does not let its clients in again: {error}")
 
 
 async def _open_snapshot(context: Context, daemon: StorageDaemon, ref: str) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from openvstorage.vpool.exports.errors import DaemonGone
+from openvstorage.vpool.exports.errors import ExportsError
 from openvstorage.vpool.exports.limits import Limits
 from openvstorage.vpool.model.vdisk import VDisk
 from openvstorage.vpool.operations import lookups, serving
 from openvstorage.vpool.operations.errors import Refused
 from openvstorage.vpool.operations.operation import Operation, Step
 
+#: QEMU refuses larger ones.
+LARGEST_LIMIT = 10**15
 LIMITS = ("iops_total", "iops_read", "iops_write", "bps_total", "bps_read", "bps_write")
 DEFAULT_CONFIG: dict[str, Any] = {
     "sco_size": 64,
@@ -38,8 +39,10 @@ class SetQos(Operation):
         if unknown:
             raise Refused(f"unknown limits {', '.join(sorted(unknown))}: there are {', '.join(LIMITS)}")
         values = {key: self.args["qos"].get(key) or 0 for key in LIMITS}
-        if any(not isinstance(value, int) or not 0 <= value < 2**53 for value in values.values()):
-            raise Refused("a limit is a whole number of requests or bytes per second, 0 for none")
+        if any(type(value) is not int or not 0 <= value <= LARGEST_LIMIT for value in values.values()):
+            raise Refused(
+                f"a limit is a whole number of requests or bytes per second up to {LARGEST_LIMIT}, 0 for none"
+            )
         for kind in ("iops", "bps"):
             if values[f"{kind}_total"] and (values[f"{kind}_read"] or values[f"{kind}_write"]):
                 raise Refused(f"{kind}_total excludes {kind}_read and {kind}_write: give one or the others")
@@ -57,8 +60,10 @@ class SetQos(Operation):
         async with self.context.db.read() as session:
             vdisk = await session.get(VDisk, self.vdisk)
         if vdisk is not None:
-            with contextlib.suppress(DaemonGone):
+            try:
                 await daemon.set_limits(Limits(**vdisk.qos))
+            except ExportsError as error:
+                await serving.replace_daemon(self.context, self.vdisk, f"it does not take its limits: {error}")
 
 
 class GetConfig(Operation):

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 KEEP_SECONDS = 86_400.0
 CLOSE_SECONDS = 30.0
+#: How long a task that was cancelled may take to let go of what it holds.
+CANCEL_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,8 @@ class Tasks:
             _, late = await asyncio.wait(set(self._running.values()), timeout=CLOSE_SECONDS)
             for task in late:
                 task.cancel()  # the journal finishes it at the next start
+            if late:
+                await asyncio.wait(late, timeout=CANCEL_SECONDS)
 
     def _start(self, guid: str, kind: str, args: dict[str, Any]) -> None:
         operation = self._kinds[kind](self._context, dict(args))

@@ -157,7 +157,7 @@ class LayersBackend:
 
     async def real_size(self, ref: str) -> int:
         """:returns: virtual size that the image's header says."""
-        return await self.files.virtual_size(ref)
+        return self.files.virtual_size(ref)
 
     async def sweep(self) -> int:
         """Unlink the files of trash layers, then forget their rows. Layers that a daemon is just opening wait."""

@@ -74,10 +74,14 @@ class LayerFiles:
 
     async def grow(self, guid: str, size: int) -> None:
         """Grow a layer that nobody has open to at least ``size`` bytes. Durable on return."""
-        info = json.loads(await self._run("info", "-U", "--output=json", _alone(self.path(guid))))
-        if info["virtual-size"] < size:
+        if self.virtual_size(guid) < size:
             await self._run("resize", "-q", _alone(self.path(guid)), size)
         await self.settle(guid)
+
+    def virtual_size(self, guid: str) -> int:
+        """:returns: the layer's size in bytes as its header says (qcow2 specification: bytes 24 to 31)."""
+        with self.path(guid).open("rb") as image:
+            return int.from_bytes(image.read(32)[24:], "big")
 
     async def copy(self, source: str, target: str) -> None:
         """Copy a layer's file, sharing blocks where the file system can. Durable on return.
@@ -100,11 +104,6 @@ class LayerFiles:
             self.seal(source)
             path.rename(self.path(target))
         self.sync_directory()
-
-    async def repair_header(self, guid: str, parent: str | None) -> None:
-        """Write into an image that nobody has open which layer it lies on. Advice for people with qemu-img, no more."""
-        backing = ["-b", parent + SUFFIX, "-F", "qcow2"] if parent else ["-b", ""]
-        await self._run("rebase", "-q", "-u", "-f", "qcow2", *backing, self.path(guid))
 
     def has_subclusters(self, guid: str) -> bool:
         """:returns: whether the layer was made with ``extended_l2`` (qcow2 specification: incompatible bit 4)."""
@@ -168,7 +167,13 @@ class LayerFiles:
 
     async def _tool(self, program: Path | str, *arguments: object) -> str:
         process = await self._spawn(program, *arguments)
-        out, err = await process.communicate()
+        try:
+            out, err = await process.communicate()
+        except BaseException:
+            # what it writes must not come after what is done about our end
+            process.kill()
+            await process.wait()
+            raise
         if process.returncode:
             text = err.decode(errors="replace").strip()
             if "No space left on device" in text or "Disk quota exceeded" in text:

@@ -124,8 +124,8 @@ async def frozen(session: AsyncSession) -> list[str]:
 
 
 async def head_of(session: AsyncSession, guid: str) -> str | None:
-    """:returns: guid of the vDisk that writes to this layer, or None."""
-    return await session.scalar(select(VDisk.guid).where(VDisk.backend_ref == guid))
+    """:returns: guid of the vDisk that writes to this layer, or None; a vTemplate writes to none."""
+    return await session.scalar(select(VDisk.guid).where(VDisk.backend_ref == guid, VDisk.is_vtemplate.is_(False)))
 
 
 async def known(session: AsyncSession, guids: list[str]) -> set[str]:
