@@ -11,6 +11,7 @@ from typing import Any
 
 from openvstorage.edge.nbd import NbdClient
 from openvstorage.vpool.assembly import Boundary, assemble
+from openvstorage.vpool.backends.layers.space import Space
 from openvstorage.vpool.config import ServiceConfig
 from openvstorage.vpool.model.database import Database
 from openvstorage.vpool.model.task import TaskStatus
@@ -107,6 +108,7 @@ async def engine(
     directory = PoolDirectory(data)
     directory.logs.mkdir(exist_ok=True)
     with PoolLock(data):
+        Space.of(config, data).ease()
         db = Database(config.database or directory.database_url())
         await db.upgrade()
         claimed = await claim(directory, db, accept_database=False)

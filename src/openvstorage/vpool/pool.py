@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import json
+import logging
 import os
 import tempfile
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from openvstorage.vpool.config import write_private
 from openvstorage.vpool.model.base import new_guid
 from openvstorage.vpool.model.cluster import Setting
 from openvstorage.vpool.model.database import Database
+
+log = logging.getLogger(__name__)
 
 MARKER = "pool.json"
 
@@ -124,7 +127,11 @@ class Claim:
         # the database first: if we die here, the marker is the older one, which is no reason to refuse anything
         async with self._db.write() as session:
             await session.merge(Setting(name="pool", value=value))
-        await asyncio.to_thread(write_private, self._directory.root / MARKER, json.dumps(value) + "\n")
+        try:
+            await asyncio.to_thread(write_private, self._directory.root / MARKER, json.dumps(value) + "\n")
+        except OSError as error:
+            # a full disk must not keep anybody from deleting; the next generation makes up for it
+            log.warning("%s: %s", self._directory.root / MARKER, error.strerror)
 
 
 async def claim(directory: PoolDirectory, db: Database, *, accept_database: bool) -> Claim:

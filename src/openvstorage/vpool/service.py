@@ -24,6 +24,7 @@ from openvstorage.vpool.access.tokens import Tokens
 from openvstorage.vpool.api.app import create_app
 from openvstorage.vpool.api.context import ApiContext, ApiSettings
 from openvstorage.vpool.assembly import Boundary, assemble
+from openvstorage.vpool.backends.layers.space import Space
 from openvstorage.vpool.config import ServiceConfig, write_private
 from openvstorage.vpool.exports.identity import Identity
 from openvstorage.vpool.model.database import Database
@@ -64,6 +65,7 @@ async def serve(options: ServeOptions) -> None:
     directory = PoolDirectory(options.data.resolve())
     directory.logs.mkdir(mode=0o700, exist_ok=True)
     with PoolLock(directory.root), _listen(config) as listener:
+        Space.of(config, directory.root).ease()
         db = Database(config.database or directory.database_url())
         try:
             await db.upgrade()

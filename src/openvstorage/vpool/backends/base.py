@@ -147,6 +147,9 @@ class Backend(Protocol):
     async def require_room(self) -> None:
         """:raises PoolFull: when new data should not be taken on."""
 
+    def ease(self) -> None:
+        """Something is about to be deleted: see to it that on a full disk even that can be recorded."""
+
     async def make(self, ref: str) -> None:
         """Make the planned bytes; durable on return. Repeating it starts over."""
 

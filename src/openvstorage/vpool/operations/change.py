@@ -186,6 +186,7 @@ class DeleteVDisk(Operation):
     """
 
     type = "delete"
+    frees = True
 
     async def prepare(self) -> None:
         if not self.args.get("force"):

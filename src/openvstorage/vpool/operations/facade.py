@@ -56,6 +56,8 @@ class Operations:
         :param kind: one of ``registry.KINDS``.
         :raises IdempotencyConflict: the key stands for another request.
         """
+        if KINDS[kind].frees:
+            self._context.backend.ease()
         return await self._tasks.submit(kind, args, vdisk_guid=vdisk_guid, idempotency=idempotency)
 
     async def wait(self, task_guid: str, seconds: float) -> Task | None:

@@ -116,6 +116,7 @@ class RevokeGrant(Operation):
     """
 
     type = "revoke"
+    frees = True
     steps = (Step("fence"), Step("close"))
     forward = True
 

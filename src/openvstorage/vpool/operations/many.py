@@ -70,6 +70,7 @@ class DeleteSnapshots(_Several):
     """Args: mapping {vdisk_guid: snapshot_guid or [snapshot_guids]}. Result: in the form that was asked in."""
 
     type = "delete_snapshots"
+    frees = True
 
     async def prepare(self) -> None:
         self.args["result"] = {}

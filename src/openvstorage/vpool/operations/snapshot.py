@@ -84,6 +84,7 @@ class DeleteSnapshot(Operation):
     """Args: vdisk_guid, snapshot_guid. The bytes that nobody else needs are removed later, in the background."""
 
     type = "delete_snapshot"
+    frees = True
 
     async def begin(self, session: AsyncSession) -> None:
         await lookups.ready_vdisk(session, self.vdisk)

@@ -125,6 +125,10 @@ class LayersBackend:
         if self.space.low:
             raise PoolFull("the pool has no room left: delete snapshots or vDisks, or add disk space")
 
+    def ease(self) -> None:
+        """Give a slice of the ballast back when the disk is full."""
+        self.space.ease()
+
     async def make(self, ref: str) -> None:
         """Make the file of a planned layer; starts over when repeated."""
         async with self._db.read() as session:
@@ -142,14 +146,20 @@ class LayersBackend:
         self.files.seal(ref)
 
     async def seal_all(self) -> None:
-        """Take write permission from the file of every frozen layer."""
-        async with self._db.read() as session:
-            guids = await lines.frozen(session)
-        await asyncio.to_thread(self._seal_present, guids)
+        """Take write permission from the file of every frozen layer, and give it to every head.
 
-    def _seal_present(self, guids: Sequence[str]) -> None:
-        for guid in guids:
+        A head has none when it comes from an older database, in which it was not frozen yet.
+        """
+        async with self._db.read() as session:
+            frozen = await lines.in_state(session, LayerState.FROZEN)
+            active = await lines.in_state(session, LayerState.ACTIVE)
+        await asyncio.to_thread(self._set_permissions, frozen, active)
+
+    def _set_permissions(self, frozen: Sequence[str], active: Sequence[str]) -> None:
+        for guid in frozen:
             self.files.seal(guid)
+        for guid in active:
+            self.files.unseal(guid)
 
     async def grow(self, ref: str, size: int) -> None:
         """Grow a layer that nobody has open."""

@@ -127,6 +127,11 @@ class LayerFiles:
         with contextlib.suppress(FileNotFoundError):
             self.path(guid).chmod(0o444)
 
+    def unseal(self, guid: str) -> None:
+        """Allow writes to a layer's file; nothing happens when it is gone."""
+        with contextlib.suppress(FileNotFoundError):
+            self.path(guid).chmod(0o600)
+
     def remove(self, guid: str) -> None:
         """Unlink a layer's file; missing is fine. Durable after :meth:`sync_directory`."""
         self.path(guid).unlink(missing_ok=True)

@@ -118,9 +118,9 @@ async def trash(session: AsyncSession, limit: int = 500) -> list[str]:
     return list(await session.scalars(select(Layer.guid).where(Layer.state == LayerState.TRASH).limit(limit)))
 
 
-async def frozen(session: AsyncSession) -> list[str]:
-    """:returns: guids of all frozen layers."""
-    return list(await session.scalars(select(Layer.guid).where(Layer.state == LayerState.FROZEN)))
+async def in_state(session: AsyncSession, state: LayerState) -> list[str]:
+    """:returns: guids of all layers in this state."""
+    return list(await session.scalars(select(Layer.guid).where(Layer.state == state)))
 
 
 async def head_of(session: AsyncSession, guid: str) -> str | None:

@@ -1,15 +1,20 @@
 """Room in the pool: marks, and a ballast that keeps deleting possible on a full disk.
 
 The database lives on the same file system as the layers. When that is full, not even the transaction that would
-delete something fits. The ballast is given back then, and made again once there is room.
+delete something fits, nor can the service start. A slice of the ballast is given back then, and made again once there
+is room. Only a slice, and only for that: what is given back, guests who write on a full disk take at once.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Self
+
+from openvstorage.vpool.config import ServiceConfig
 
 MIB = 1024**2
+SLICES = 8
 
 
 class Space:
@@ -22,9 +27,14 @@ class Space:
 
     def __init__(self, directory: Path, ballast_bytes: int = 64 * MIB, low_water_bytes: int = 128 * MIB) -> None:
         self._directory = directory
-        self._ballast = directory / "ballast"
-        self._ballast_bytes = ballast_bytes
+        self._slices = [directory / f"ballast-{number}" for number in range(SLICES)]
+        self._slice_bytes = max(ballast_bytes // SLICES, 1)
         self._low_water = low_water_bytes
+
+    @classmethod
+    def of(cls, config: ServiceConfig, directory: Path) -> Self:
+        """:returns: the room of a data directory."""
+        return cls(directory, config.ballast_mib * MIB, config.low_water_mib * MIB)
 
     def free(self) -> int:
         """:returns: bytes free, without the ballast."""
@@ -42,22 +52,26 @@ class Space:
         return self.free() < self._low_water
 
     def tend(self) -> None:
-        """Give the ballast back when room is low, make it again when there is plenty. Blocks shortly."""
-        free = self.free()
-        if free < self._low_water:
-            self.release_ballast()
-        elif free > 2 * self._low_water + self._ballast_bytes and not self._ballast.exists():
-            self._take_ballast()
+        """Make what is missing of the ballast while there is plenty of room. Blocks shortly."""
+        for path in self._slices:
+            if not path.exists():
+                if self.free() < 2 * self._low_water + self._slice_bytes:
+                    return
+                self._take(path)
 
-    def release_ballast(self) -> None:
-        """Give the reserve back to the file system."""
-        self._ballast.unlink(missing_ok=True)
+    def ease(self) -> None:
+        """Give a slice back if not even the database has room any more. Blocks shortly."""
+        if self.free() < self._slice_bytes:
+            for path in self._slices:
+                if path.exists():
+                    path.unlink()
+                    return
 
-    def _take_ballast(self) -> None:
-        descriptor = os.open(self._ballast, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    def _take(self, path: Path) -> None:
+        descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         try:
-            os.posix_fallocate(descriptor, 0, self._ballast_bytes)
+            os.posix_fallocate(descriptor, 0, self._slice_bytes)
         except OSError:
-            self._ballast.unlink(missing_ok=True)  # the disk filled up meanwhile: no reserve is better than half a one
+            path.unlink(missing_ok=True)  # the disk filled up meanwhile: no reserve is better than half a one
         finally:
             os.close(descriptor)
