@@ -38,6 +38,7 @@ class NbdHandle(io.RawIOBase):
         self._client = client
         self._position = 0
         self._blocks: dict[int, tuple[bytearray, Request]] = {}
+        self._writes: list[Request] = []
 
     @property
     def size(self) -> int:
@@ -167,6 +168,7 @@ class NbdHandle(io.RawIOBase):
     def _fetch(self, number: int) -> None:
         length = min(_BLOCK, self.size - number * _BLOCK)
         if number not in self._blocks and length > 0:
+            self._settle(number * _BLOCK, length)
             block = bytearray(length)
             self._blocks[number] = block, self._client.submit_read(number * _BLOCK, memoryview(block))
 
@@ -184,9 +186,16 @@ class NbdHandle(io.RawIOBase):
         head = -offset % align
         if head or len(view) % align:
             offset, view = self._widen(offset, view, align)
+        self._settle(offset, len(view))
         step = self._client.info.maximum_block // align * align
         for at in range(0, len(view), step):
-            self._client.submit_write(offset + at, view[at : at + step])
+            self._writes.append(self._client.submit_write(offset + at, view[at : at + step]))
+
+    def _settle(self, offset: int, length: int) -> None:
+        """Wait for writes in flight that touch a range: a server may do requests in flight in any order."""
+        self._writes = [write for write in self._writes if not write.done]
+        if any(write.offset < offset + length and offset < write.offset + write.length for write in self._writes):
+            self._client.drain()
 
     def _widen(self, offset: int, view: memoryview, align: int) -> tuple[int, memoryview]:
         """Add what is on the vDisk around an unaligned range, so that whole blocks can be written."""

@@ -5,7 +5,8 @@
         nbd.flush()
 
 One request after the other is the simple use. For throughput requests can be in flight together: ``submit_write`` and
-``submit_read`` return at once (or when the window has room again), ``wait`` and ``drain`` collect the answers.
+``submit_read`` return at once (or when the window has room again), ``wait`` and ``drain`` collect the answers. A server
+may do requests in flight in any order: who submits two that overlap waits for the first before the second.
 
 A client belongs to one thread (native or green) at a time; it takes no locks. Every blocking call ends: ``timeout``
 seconds without a byte of progress raise ``TransportError``, after which the client is of no more use.

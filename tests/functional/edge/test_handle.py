@@ -47,6 +47,19 @@ def test_it_behaves_as_a_file_of_fixed_size_does(start: Start, align: int) -> No
         assert server.image.read_bytes() == model.getvalue()
 
 
+def test_what_was_written_last_counts_however_slow_the_server_is(start: Start) -> None:
+    """Writes are throttled here and reads are not, so a read in flight together with a write overtakes it."""
+    throttle = {"driver": "throttle", "node-name": "top", "throttle-group": "slow", "file": "file"}
+    server = start("--object", "throttle-group,id=slow,x-iops-write=20", blockdev=throttle, size=SIZE)
+    with open_handle(server) as handle:
+        for value in range(1, 8):
+            handle.seek(0)
+            handle.write(bytes([value]) * 65536)
+            handle.write(bytes([value + 1]) * 512)
+            handle.seek(100)
+            assert handle.read(65536) == bytes([value]) * 65436 + bytes([value + 1]) * 100
+
+
 def test_whole_disk_is_copied_by_plain_file_functions(start: Start) -> None:
     data = random.Random(5).randbytes(SIZE - 12345)
     server = start(size=SIZE)
