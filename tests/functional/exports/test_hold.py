@@ -94,6 +94,20 @@ async def test_a_hold_begun_again_has_no_gap(bench):
     await client.close()
 
 
+async def test_a_hold_given_up_half_way_leaves_nothing(bench):
+    await bench.layer("a")
+    daemon = await bench.launch("a", exports=(E,))
+    for milliseconds in range(0, 40, 2):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(milliseconds / 1000):
+                await daemon.hold()
+        await daemon.release(Limits())
+    objects = await daemon.execute("qom-list", path="/objects")
+    assert [item["name"] for item in objects if "hold" in item["name"]] == []
+    nodes = await daemon.execute("query-named-block-nodes", flat=True)
+    assert not [node for node in nodes if "hold" in node["node-name"]]
+
+
 async def test_a_hold_ends_by_itself(bench):
     """The service may die while it holds: guests must not hang for ever."""
     await bench.layer("a")

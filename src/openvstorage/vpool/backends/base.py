@@ -121,6 +121,9 @@ class Backend(Protocol):
     async def set_size(self, session: AsyncSession, ref: str, size: int) -> None:
         """Record that the bytes have grown to ``size`` bytes."""
 
+    async def is_known(self, session: AsyncSession, ref: str) -> bool:
+        """:returns: whether there is such a reference; one whose bytes were removed is forgotten."""
+
     async def parent_of(self, session: AsyncSession, ref: str) -> str | None:
         """:returns: what ``ref`` was made over."""
 
@@ -143,6 +146,9 @@ class Backend(Protocol):
         """``ref`` has no bytes of its own any more."""
 
     # bytes
+
+    def tend(self) -> None:
+        """Give reserves back when room is low, so that our own records can still be written. Blocks shortly."""
 
     async def require_room(self) -> None:
         """:raises PoolFull: when new data should not be taken on."""

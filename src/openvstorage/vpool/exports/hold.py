@@ -46,6 +46,7 @@ async def release(daemon: StorageDaemon, limits: Limits) -> None:
     await _write_limits(daemon, limits)
     # Also without a hold: what waits for the old limits goes on.
     await _move(daemon, daemon.group)
+    await clear(daemon)
     for name in await _groups(daemon):
         await daemon.execute("object-del", id=name)
 
@@ -59,7 +60,7 @@ async def set_limits(daemon: StorageDaemon, limits: Limits) -> None:
 
 
 async def clear(daemon: StorageDaemon) -> None:
-    """Remove what a service left that died while it made a hold; the hold itself, if it was complete, stays."""
+    """Remove what is left of making a hold that was given up half way; the hold itself, if it was complete, stays."""
     for node in (_GATE, _SOURCE, _SINK):
         if await daemon.node_exists(node):
             await daemon.execute("blockdev-del", {"node-name": node})

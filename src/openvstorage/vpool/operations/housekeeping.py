@@ -97,6 +97,7 @@ class Housekeeping:
 
     async def _do_chores(self) -> None:
         """Each for itself: one that fails, such as on a full disk, must not keep the others from being done."""
+        self._context.backend.tend()
         for chore in (
             self._context.heartbeat,
             self._context.backend.sweep,
@@ -137,28 +138,31 @@ class Housekeeping:
         for merge in await self._context.backend.merges():
             if self._stopping:
                 return
-            await self._try_merge(merge)
+            if await self._try_merge(merge):
+                self._merges.wake()  # it may have made others worth doing
 
-    async def _try_merge(self, merge: Merge) -> None:
+    async def _try_merge(self, merge: Merge) -> bool:
+        """:returns: whether it was done."""
         async with self._context.db.read() as session:
             if await is_parked(session, merge.into):
-                return
+                return False
         try:
             if merge.vdisk is None:
                 await self._fold(merge)
-            else:
-                await self._merge_into_head(merge, merge.vdisk)
+                return True
+            return await self._merge_into_head(merge, merge.vdisk)
         except (GaveWay, OperationError, BackendError) as error:
             log.debug("merge into %s: %s", merge.into, error)
         except (ExportsError, OSError) as error:
             log.warning("merge into %s: %s", merge.into, error)
         finally:
             self._merge = None
+        return False
 
-    async def _merge_into_head(self, merge: Merge, vdisk: str) -> None:
+    async def _merge_into_head(self, merge: Merge, vdisk: str) -> bool:
         async with self._context.locks.hold_in_background(vdisk) as give_way:
             if give_way is None:
-                return
+                return False
             operation = MergeIntoHead(self._context, {"vdisk_guid": vdisk, "into": merge.into, "base": merge.base})
             operation.give_way = give_way
             self._merge = operation
@@ -166,9 +170,10 @@ class Housekeeping:
                 await self._context.journal.run_locked(operation)
             finally:
                 await serving.close_if_unused(self._context, vdisk)
+            return True
 
     async def _fold(self, merge: Merge) -> None:
-        operation = FoldFrozen(self._context, {"into": merge.into, "below": merge.below, "base": merge.base})
+        operation = FoldFrozen(self._context, {"into": merge.into, "below": merge.below})
         self._merge = operation
         await self._context.journal.run(operation)
 

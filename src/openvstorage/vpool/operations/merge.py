@@ -87,7 +87,7 @@ class MergeIntoHead(Operation):
 
 
 class FoldFrozen(Operation):
-    """Args: into (frozen), below (its parent, which nobody names), base (what lies under that, or None).
+    """Args: into (frozen), below (its parent, which nobody names).
 
     ``spare`` is the copy that is worked on. It has a row, so that a crash leaves nothing unknown.
     """
@@ -107,6 +107,8 @@ class FoldFrozen(Operation):
 
     async def begin(self, session: AsyncSession) -> None:
         await self.context.backend.require_fold(session, self.args["into"], self.args["below"])
+        # what lay under it when this was found worth doing may have been folded itself since
+        self.args["base"] = await self.context.backend.parent_of(session, self.args["below"])
         size = await self.context.backend.size_of(session, self.args["into"])
         self.args["spare"] = await self.context.backend.plan(session, size=size, parent_ref=self.args["below"])
 
@@ -194,6 +196,7 @@ async def stream_into(
             await asyncio.wait({stream})
             raise GaveWay()
         await stream
+        await daemon.flush()
     except ExportsError as error:
         if not daemon.alive():
             await note_death(context, into, str(error))
@@ -201,7 +204,6 @@ async def stream_into(
     finally:
         waiter.cancel()
         stream.cancel()
-    await daemon.flush()
 
 
 async def note_death(context: Context, into: str, reason: str) -> None:
@@ -212,6 +214,14 @@ async def note_death(context: Context, into: str, reason: str) -> None:
         await session.merge(Setting(name=PARKED + into, value={"deaths": deaths, "reason": reason}))
     if deaths >= MAX_DEATHS:
         log.error("merging into layer %s is given up after %d deaths: %s", into, deaths, reason)
+
+
+async def forget_removed(context: Context) -> None:
+    """Forget merges into layers that are gone."""
+    async with context.db.write() as session:
+        for mark in list(await session.scalars(select(Setting).where(Setting.name.startswith(PARKED)))):
+            if not await context.backend.is_known(session, mark.name.removeprefix(PARKED)):
+                await session.delete(mark)
 
 
 async def is_parked(session: AsyncSession, into: str) -> bool:

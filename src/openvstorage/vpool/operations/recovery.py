@@ -18,6 +18,7 @@ from openvstorage.vpool.operations import serving
 from openvstorage.vpool.operations.context import Context
 from openvstorage.vpool.operations.create import drop_unused_clone_snapshot
 from openvstorage.vpool.operations.housekeeping import Housekeeping
+from openvstorage.vpool.operations.merge import forget_removed
 from openvstorage.vpool.operations.snapshot import writes_to
 from openvstorage.vpool.operations.tasks import Tasks
 
@@ -35,6 +36,7 @@ async def recover(context: Context, tasks: Tasks, housekeeping: Housekeeping) ->
     context.fleet.clear_run_dir()
     await context.backend.seal_all()
     await drop_orphaned_clone_snapshots(context)
+    await forget_removed(context)
     for place in await context.backend.set_unknown_aside():
         log.warning("a file that the model does not know was set aside: %s", place)
     async with context.db.read() as session:

@@ -41,6 +41,9 @@ from openvstorage.vpool.model.vdisk import VDisk
 STATS_AGE_SECONDS = 5.0
 #: A layer of up to so many bytes is always merged.
 CHEAP_MERGE = 1024**3
+#: The search for merges looks at so many pages of so many layers at a time.
+PAGES = 20
+PAGE = 50
 
 
 class LayersBackend:
@@ -60,6 +63,8 @@ class LayersBackend:
         self._opening: Counter[str] = Counter()
         #: Heads that nobody has looked at since they became one; their chains may have grown too deep.
         self._new_heads: set[str] = set()
+        #: Guid of the layer at which the search for merges goes on.
+        self._looked_at = ""
         self._sweeping = asyncio.Lock()
         self._stats: PoolStats | None = None
 
@@ -85,6 +90,10 @@ class LayersBackend:
     async def set_size(self, session: AsyncSession, ref: str, size: int) -> None:
         """Record that the layer has grown to ``size`` bytes."""
         await lines.resize(session, ref, size)
+
+    async def is_known(self, session: AsyncSession, ref: str) -> bool:
+        """:returns: whether the layer has a row."""
+        return await session.get(Layer, ref) is not None
 
     async def parent_of(self, session: AsyncSession, ref: str) -> str | None:
         """:returns: guid of the layer below."""
@@ -118,6 +127,10 @@ class LayersBackend:
         await session.execute(delete(Layer).where(Layer.guid == ref))
 
     # bytes
+
+    def tend(self) -> None:
+        """Give the ballast back when room is low, take it again when there is plenty."""
+        self.space.tend()
 
     async def require_room(self) -> None:
         """:raises PoolFull: below the low-water mark."""
@@ -304,11 +317,21 @@ class LayersBackend:
         """:returns: heads due to skip, then unnamed layers with one child, as far as a merge is worth its copying."""
         async with self._db.read() as session:
             found = await self._skips(session)
-            for below, guid in await lines.unnamed_with_one_child(session):
+            return [*found, *await self._unnamed(session)]
+
+    async def _unnamed(self, session: AsyncSession) -> list[Merge]:
+        """Layers that nobody names. Many may never be worth a merge: the search goes on where the last one ended."""
+        found: list[Merge] = []
+        for _ in range(PAGES):
+            page = await lines.unnamed_with_one_child(session, self._looked_at, PAGE)
+            for below, guid in page:
                 base = (await session.get_one(Layer, below)).parent_guid
                 merge = Merge(guid, below, base, await lines.head_of(session, guid))
-                if self._worth(merge.into, below) and self._fits(merge, [below]):
+                if self._worth(guid, below) and self._fits(merge, [below]):
                     found.append(merge)
+            self._looked_at = page[-1][0] if len(page) == PAGE else ""
+            if not self._looked_at:
+                break
         return found
 
     async def _skips(self, session: AsyncSession) -> list[Merge]:

@@ -107,8 +107,11 @@ class LayerFiles:
 
     def has_subclusters(self, guid: str) -> bool:
         """:returns: whether the layer was made with ``extended_l2`` (qcow2 specification: incompatible bit 4)."""
-        with self.path(guid).open("rb") as image:
-            header = image.read(80)
+        try:
+            with self.path(guid).open("rb") as image:
+                header = image.read(80)
+        except FileNotFoundError:
+            return False  # removed meanwhile
         return len(header) == 80 and bool(int.from_bytes(header[72:80], "big") & 1 << 4)
 
     async def settle(self, guid: str) -> None:
