@@ -17,9 +17,9 @@ from pathlib import Path
 
 import uvicorn
 
-from openvstorage.vpool.access import authority
 from openvstorage.vpool.access.accounts import Accounts
 from openvstorage.vpool.access.limits import RateLimit
+from openvstorage.vpool.access.server_certificate import ServerCertificate
 from openvstorage.vpool.access.tokens import Tokens
 from openvstorage.vpool.api.app import create_app
 from openvstorage.vpool.api.context import ApiContext, ApiSettings
@@ -83,8 +83,9 @@ async def _serve_pool(
     accounts = Accounts(db)
     await ensure_administrator(accounts, directory.password_file)
     config.save(directory.root)
-    tls = await asyncio.to_thread(authority.ensure, directory.tls, _names(config))
-    operations = await assemble(config, directory, db, claimed, inventory, boundary=options.boundary)
+    certificate = await asyncio.to_thread(ServerCertificate.open, directory.tls, config.server_names())
+    tls = certificate.files
+    operations = await assemble(config, directory, db, claimed, inventory, certificate, boundary=options.boundary)
     await operations.start()
     settings = ApiSettings(
         cluster_id=claimed.guid,
@@ -103,9 +104,10 @@ async def _serve_pool(
             server_header=False,
             proxy_headers=False,  # whoever is on this machine could otherwise name another address to the login limit
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=10,
+            timeout_graceful_shutdown=3,
         )
     )
+    certificate.on_renewal.append(server.renew_certificate)
     write_private(directory.state_file, json.dumps(_state(directory, config, inventory, tls.ca_file), indent=2) + "\n")
     with _ends_on_signal(server):
         log.info("vPool %s is served at https://%s", config.vpool, config.listen)
@@ -122,10 +124,6 @@ def _allow_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _names(config: ServiceConfig) -> list[str]:
-    return sorted({*config.management_ips(), "127.0.0.1", "localhost", socket.gethostname()})
-
-
 def _state(directory: PoolDirectory, config: ServiceConfig, inventory: Inventory, ca_file: Path) -> dict[str, object]:
     """What a client needs to find us, and how to tell that we live."""
     addresses = config.management_ips()
@@ -137,6 +135,7 @@ def _state(directory: PoolDirectory, config: ServiceConfig, inventory: Inventory
         "management_ips": addresses,
         "port": port,
         "ca_file": str(ca_file),
+        "edge_tls": config.encrypts_edge,
         "username": ADMINISTRATOR,
         "password_file": str(directory.password_file),
         "vpool_guid": inventory.vpool_guid,
@@ -176,6 +175,11 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    def renew_certificate(self) -> None:
+        """Use the certificate that is in the files now for the next connections."""
+        if self.config.ssl is not None:
+            self.config.ssl.load_cert_chain(str(self.config.ssl_certfile), str(self.config.ssl_keyfile))
 
 
 @contextlib.contextmanager

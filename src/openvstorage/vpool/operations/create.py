@@ -97,7 +97,7 @@ class _Derived(_NewVDisk):
     """A new vDisk over the bytes of another."""
 
     async def _derive(self, session: AsyncSession, source: VDisk, size: int, ref: str | None, **values: Any) -> None:
-        asked = int(self.args.get("size") or size)
+        asked = size if self.args.get("size") is None else int(self.args["size"])
         lookups.require_size(asked)
         if asked < size:
             raise ShrinkRefused(size=size, asked=asked)
