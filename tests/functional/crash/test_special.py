@@ -254,7 +254,7 @@ def test_a_stranger_under_the_pid_of_a_daemon_is_left_alone(data: Path, kind: st
                 assert stranger.stdout.readline() == b"ready\n"
             else:
                 files.pid_file.write_text(str(stranger.pid))
-            asyncio.run(claim_pid(data, left.vdisk, stranger.pid))
+            asyncio.run(claim_pid(data, left.vdisk, stranger.pid, rebooted=kind == "impostor"))
             asyncio.run(examine(stranger.pid))
             assert stranger.poll() is None, "the stranger lives on"
         finally:
@@ -266,14 +266,18 @@ def pool_guid(data: Path) -> str:
     return str(json.loads((data / "pool.json").read_text())["guid"])
 
 
-async def claim_pid(data: Path, guid: str, pid: int | None) -> int:
-    """Let the model say that a process is the vDisk's daemon. :returns: the port of its export."""
+async def claim_pid(data: Path, guid: str, pid: int | None, *, rebooted: bool = False) -> int:
+    """Let the model have known the vDisk's daemon under a pid, in this boot or in one before.
+
+    :returns: the port of its export.
+    """
     database = Database(PoolDirectory(data).database_url())
     try:
         async with database.write() as session:
             if pid is not None:
-                found = Identity.of(pid)
-                values = {"pid": pid, "start_time": found.start_time, "boot_id": found.boot_id}
+                values: dict[str, object] = {"pid": pid}
+                if rebooted:
+                    values |= {"start_time": Identity.of(pid).start_time, "boot_id": "of the boot before"}
                 await session.execute(update(Export).where(Export.vdisk_guid == guid).values(**values))
             return (await session.get_one(Export, guid)).port
     finally:
