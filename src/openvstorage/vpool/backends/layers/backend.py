@@ -27,7 +27,6 @@ from openvstorage.vpool.backends.layers.depth import MAX_DEPTH, STRIDE, skip_tar
 from openvstorage.vpool.backends.layers.files import SUFFIX, LayerFiles
 from openvstorage.vpool.backends.layers.nodes import (
     CACHE_BUDGET,
-    CACHE_FLOOR,
     NodeOptions,
     format_node,
     is_layer_node,
@@ -226,16 +225,20 @@ class LayersBackend:
             raise
 
     async def hand_over(self, graph: BlockGraph, old: str) -> None:
-        """Open ``old`` read-only in a daemon that writes to a newer layer: others can not open it before."""
+        """Open ``old`` read-only in a daemon that writes to a newer layer: others can not open it before.
+
+        Its cache becomes what it would be in a daemon that opens the chain now, so the first layers, which most often
+        hold most of the data, keep the most.
+        """
         async with self._db.read() as session:
-            parent = (await session.get_one(Layer, old)).parent_guid
+            line = await lines.chain(session, old)
         _, node = layer_nodes(
             old,
             self.files.path(old),
-            format_node(parent) if parent else None,
+            format_node(line[1].guid) if len(line) > 1 else None,
             self._options,
             read_only=True,
-            cache_share=CACHE_FLOOR,
+            cache_share=CACHE_BUDGET // (len(line) + 1),
         )
         await graph.execute("blockdev-reopen", {"options": [node]})
 
@@ -339,6 +342,8 @@ class LayersBackend:
         found = []
         for guid in {*await lines.due_to_skip(session, STRIDE), *self._new_heads}:
             line = await lines.chain(session, guid)
+            if line and line[0].state == LayerState.CREATING:
+                continue  # that it became a head is not committed yet
             is_head = bool(line) and line[0].state == LayerState.ACTIVE
             merge = await self._skip(session, line) if is_head else None
             if merge is None:
