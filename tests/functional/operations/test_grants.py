@@ -17,7 +17,7 @@ from tests.support.engine import Engine, TaskFailed, connect, engine
 from openvstorage.vpool.exports.errors import NotFenced
 from openvstorage.vpool.exports.identity import Identity
 from openvstorage.vpool.model.export import Export, Grant
-from openvstorage.vpool.operations import serving, tasks
+from openvstorage.vpool.operations import fleet, tasks
 from openvstorage.vpool.operations.journal import Journal
 
 KIB = 1024
@@ -47,7 +47,7 @@ async def test_a_daemon_that_survives_being_killed_is_never_taken_for_dead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As one that waits for a hung disk: its client may still write, however often the revoke is tried."""
-    monkeypatch.setattr(serving, "KILL_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(fleet, "STOP_TIMEOUT_SECONDS", 0.1)
     async with engine(tmp_path) as vpool:
         vdisk = await vpool.create("a")
         grant = await vpool.grant(vdisk, consumer="old")
@@ -97,7 +97,7 @@ async def test_a_renewed_grant_is_not_reaped(tmp_path: Path, monkeypatch: pytest
 async def test_one_grant_that_can_not_be_revoked_keeps_no_other_from_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "KILL_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(fleet, "STOP_TIMEOUT_SECONDS", 0.1)
     async with engine(tmp_path) as vpool:
         made = [await vpool.grant(await vpool.create(name), deadline_seconds=60) for name in "abc"]
         stuck = made[0]
@@ -159,11 +159,11 @@ async def test_no_daemon_is_started_before_recovery_has_decided_what_it_serves(
     real = Journal.recover
 
     async def recover_after_a_death(journal: Journal) -> None:
-        fleet = journal._context.fleet
-        kill(fleet.get(vdisk).identity.pid)
+        daemons = journal._context.fleet
+        kill(daemons.get(vdisk).identity.pid)
 
         async def gone() -> bool:
-            return vdisk not in fleet._daemons
+            return vdisk not in daemons._daemons
 
         await until(gone, "the death is noticed")
         await asyncio.sleep(0.3)  # a respawn that does not wait would be there by now
@@ -177,17 +177,17 @@ async def test_no_daemon_is_started_before_recovery_has_decided_what_it_serves(
 async def test_a_failed_grant_leaves_no_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with engine(tmp_path) as vpool:
         vdisk = await vpool.create("a")
-        fleet = vpool.context.fleet
+        daemons = vpool.context.fleet
 
         async def fails(*_args: object, **_more: object) -> None:
             raise NotFenced(vdisk=vdisk, name="", timeout=0)
 
-        monkeypatch.setattr(fleet, "launch", fails)
+        monkeypatch.setattr(daemons, "launch", fails)
         with pytest.raises(TaskFailed):
             await vpool.grant(vdisk)
 
         async def free() -> bool:
             async with vpool.db.read() as session:
-                return not fleet._listeners and await session.scalar(select(Export.port)) is None
+                return not daemons._listeners and await session.scalar(select(Export.port)) is None
 
         await until(free, "the port is given back")

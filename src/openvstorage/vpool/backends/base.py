@@ -147,9 +147,6 @@ class Backend(Protocol):
 
     # bytes
 
-    def tend(self) -> None:
-        """Give reserves back when room is low, so that our own records can still be written. Blocks shortly."""
-
     async def require_room(self) -> None:
         """:raises PoolFull: when new data should not be taken on."""
 

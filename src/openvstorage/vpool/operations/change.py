@@ -192,18 +192,23 @@ class DeleteVDisk(Operation):
         if not self.args.get("force"):
             return
         async with self.context.db.read() as session:
+            await self._require_deletable(session)  # nobody loses a grant for a deletion that is refused
             grants = await serving.grants_of(session, self.vdisk)
         for grant in grants:
             revoke = RevokeGrant(self.context, {"grant_guid": grant.guid, "vdisk_guid": self.vdisk})
             await self.context.journal.run_locked(revoke)
 
-    async def begin(self, session: AsyncSession) -> None:
+    async def _require_deletable(self, session: AsyncSession) -> VDisk:
         vdisk = await lookups.ready_vdisk(session, self.vdisk)
         if self.args.get("template_only") and not vdisk.is_vtemplate:
             raise NotATemplate()
-        await lookups.require_unused(session, vdisk)
         if self.context.node.strict_compat and await lookups.clones_of_vdisk(session, vdisk.guid):
             raise HasClones(vdisk=vdisk.name)
+        return vdisk
+
+    async def begin(self, session: AsyncSession) -> None:
+        vdisk = await self._require_deletable(session)
+        await lookups.require_unused(session, vdisk)
         refs = set(await session.scalars(select(Snapshot.backend_ref).where(Snapshot.vdisk_guid == vdisk.guid)))
         origin = vdisk.parent_snapshot_guid
         await session.execute(delete(Export).where(Export.vdisk_guid == vdisk.guid))

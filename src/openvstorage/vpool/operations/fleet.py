@@ -21,11 +21,12 @@ from openvstorage.vpool.exports.identity import Identity, Process
 from openvstorage.vpool.exports.limits import Limits
 from openvstorage.vpool.exports.listener import listen
 from openvstorage.vpool.exports.qemu import QemuBuild
+from openvstorage.vpool.operations.errors import NotFenced
 
 log = logging.getLogger(__name__)
 
-#: Only a process that waits for a disk for ever outlives SIGKILL for so long.
-KILL_TIMEOUT_SECONDS = 30.0
+#: It has ten seconds to end by itself, then it is killed; only one that waits for a hung disk outlives that.
+STOP_TIMEOUT_SECONDS = 20.0
 #: A machine that starts again has all its daemons to start: a few at a time start sooner than all at once.
 STARTS_AT_ONCE = 8
 
@@ -136,7 +137,7 @@ class Fleet:
             return
         try:
             process.kill()
-            async with asyncio.timeout(KILL_TIMEOUT_SECONDS):
+            async with asyncio.timeout(STOP_TIMEOUT_SECONDS):
                 await ended.wait()
         except TimeoutError:
             raise NotOurs(vdisk=vdisk, pid=identity.pid, reason="it answers to nobody and can not be killed") from None
@@ -144,14 +145,20 @@ class Fleet:
             process.let_go()
 
     async def stop(self, vdisk: str) -> None:
-        """Stop the vDisk's daemon and close its listening socket; nothing to stop is fine. Returns when it is dead."""
+        """Stop the vDisk's daemon and close its listening socket; nothing to stop is fine. Returns when it is dead.
+
+        :raises NotFenced: it does not die.
+        """
         await self.stop_daemon(vdisk)
         listener = self._listeners.pop(vdisk, None)
         if listener is not None:
             listener.close()
 
     async def stop_daemon(self, vdisk: str, *, kill: bool = False) -> None:
-        """The same, but clients may go on knocking: the listening socket stays open for the next daemon."""
+        """The same, but clients may go on knocking: the listening socket stays open for the next daemon.
+
+        :raises NotFenced: it does not even die when it is killed; it is still counted as alive then.
+        """
         daemon = self._daemons.get(vdisk)
         if daemon is None:
             return
@@ -159,7 +166,10 @@ class Fleet:
         if watcher is not None:
             watcher.cancel()
         try:
-            await (daemon.kill() if kill else daemon.stop())
+            async with asyncio.timeout(STOP_TIMEOUT_SECONDS):
+                await (daemon.kill() if kill else daemon.stop())
+        except TimeoutError:
+            raise NotFenced(vdisk=vdisk) from None
         finally:
             if daemon.alive():  # whoever gave up waiting must not take it for dead
                 self._keep(vdisk, daemon)

@@ -97,7 +97,6 @@ class Housekeeping:
 
     async def _do_chores(self) -> None:
         """Each for itself: one that fails, such as on a full disk, must not keep the others from being done."""
-        self._context.backend.tend()
         for chore in (
             self._context.heartbeat,
             self._context.backend.sweep,

@@ -74,7 +74,8 @@ class Journal:
             raise
         await self._context.boundary(operation.type, "begin")
         if steps:
-            result = await self._advance(guid, operation, steps, task_guid)
+            attempts = FORWARD_ATTEMPTS if operation.forward else 1
+            result = await self._advance(guid, operation, steps, task_guid, attempts=attempts)
         await _tidy_up(operation, operation.after)
         return result
 
@@ -121,7 +122,7 @@ class Journal:
         steps = [step for step in operation.steps if not operation.skips(step)]
         names = [step.name for step in steps]
         start = names.index(row.phase) if row.phase in names else 0
-        await self._advance(row.guid, operation, steps[start:], row.task_guid)
+        await self._advance(row.guid, operation, steps[start:], row.task_guid, attempts=1)
         await _tidy_up(operation, operation.after)
 
     async def _enter(self, session: AsyncSession, guid: str, operation: Operation, task_guid: str | None) -> None:
@@ -139,10 +140,12 @@ class Journal:
         if task_guid:
             await session.execute(update(Task).where(Task.guid == task_guid).values(status=TaskStatus.STARTED))
 
-    async def _advance(self, guid: str, operation: Operation, steps: list[Step], task_guid: str | None) -> Any:
+    async def _advance(
+        self, guid: str, operation: Operation, steps: list[Step], task_guid: str | None, *, attempts: int
+    ) -> Any:
         try:
             for step in steps:
-                await self._step(guid, operation, step)
+                await self._step(guid, operation, step, attempts)
             async with self._context.db.write() as session:
                 result = await operation.finish(session)
                 await session.execute(delete(OperationRow).where(OperationRow.guid == guid))
@@ -154,7 +157,7 @@ class Journal:
         await self._context.boundary(operation.type, "finish")
         return result
 
-    async def _step(self, guid: str, operation: Operation, step: Step) -> None:
+    async def _step(self, guid: str, operation: Operation, step: Step, attempts: int) -> None:
         if step.commit:
             async with self._context.db.write() as session:
                 await session.execute(
@@ -162,14 +165,13 @@ class Journal:
                 )
             operation.phase = step.name
             await self._context.boundary(operation.type, f"{step.name}:committed")
-        attempt = 0
         while True:
+            attempts -= 1
             try:
                 await getattr(operation, step.name)()
                 break
             except Exception:
-                attempt += 1
-                if not operation.forward or attempt >= FORWARD_ATTEMPTS:
+                if attempts <= 0:
                     raise
                 log.warning("%s: step %s failed, trying again", operation.type, step.name, exc_info=True)
                 await asyncio.sleep(FORWARD_PAUSE_SECONDS)
@@ -177,7 +179,7 @@ class Journal:
 
     async def _fail(self, guid: str, operation: Operation, task_guid: str | None, error: Exception) -> None:
         """Take an operation back, or keep it in the journal to be tried again."""
-        self._unfinished[guid] = frozenset(operation.locks())
+        stays = operation.forward
         try:
             if operation.forward:
                 await self._park(guid, error, task_guid)
@@ -186,6 +188,9 @@ class Journal:
         except Exception:
             # the first error is what the caller is told; the operation is tried again by the housekeeping
             log.exception("operation %s stays in the journal", operation.type)
+            stays = True
+        if stays:  # only now that nobody runs it any more: an operation without locks could be taken up at once
+            self._unfinished[guid] = frozenset(operation.locks())
 
     async def _abort(self, guid: str, operation: Operation, task_guid: str | None, text: str) -> None:
         await operation.give_up()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine
 from typing import Any
 
 from sqlalchemy import select
@@ -114,7 +115,7 @@ class FoldFrozen(Operation):
 
     async def copy(self) -> None:
         """Copy the frozen layer's file."""
-        await self.context.backend.copy_file(self.args["into"], self.args["spare"])
+        await _unless(self.give_way, self.context.backend.copy_file(self.args["into"], self.args["spare"]))
 
     async def stream(self) -> None:
         """Copy into the spare what the layer below holds, with a daemon that serves nobody."""
@@ -180,30 +181,37 @@ async def stream_into(
     :raises GaveWay: the stream was cancelled.
     """
     node = context.backend.node_of
-    stream = asyncio.create_task(
-        daemon.run_stream(
-            job=f"merge-{into[:8]}",
-            head=node(into),
-            base=node(base) if base else None,
-            header=context.backend.header_name(base) if base else None,
-        )
+    stream = daemon.run_stream(
+        job=f"merge-{into[:8]}",
+        head=node(into),
+        base=node(base) if base else None,
+        header=context.backend.header_name(base) if base else None,
     )
-    waiter = asyncio.create_task(give_way.wait())
     try:
-        await asyncio.wait({stream, waiter}, return_when=asyncio.FIRST_COMPLETED)
-        if not stream.done():
-            stream.cancel()
-            await asyncio.wait({stream})
-            raise GaveWay()
-        await stream
+        await _unless(give_way, stream)
         await daemon.flush()
     except ExportsError as error:
         if not daemon.alive():
             await note_death(context, into, str(error))
         raise
+
+
+async def _unless(give_way: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Do something that takes long, unless somebody asks us to give way.
+
+    :raises GaveWay: it was cancelled, and has ended.
+    """
+    task, waiter = asyncio.create_task(work), asyncio.create_task(give_way.wait())
+    try:
+        await asyncio.wait({task, waiter}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+            raise GaveWay()
+        await task
     finally:
         waiter.cancel()
-        stream.cancel()
+        task.cancel()
 
 
 async def note_death(context: Context, into: str, reason: str) -> None:

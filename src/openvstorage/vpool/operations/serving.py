@@ -5,7 +5,6 @@ Used by every operation that needs a daemon. The caller holds the vDisk's lock.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import zlib
 from collections.abc import Sequence
@@ -23,8 +22,7 @@ from openvstorage.vpool.exports.limits import Limits
 from openvstorage.vpool.model.export import Export, Grant, GrantMode, GrantState
 from openvstorage.vpool.model.vdisk import Snapshot, VDisk
 from openvstorage.vpool.operations.context import Context
-from openvstorage.vpool.operations.errors import NoPort, NotFenced, UnknownVDisk
-from openvstorage.vpool.operations.fleet import KILL_TIMEOUT_SECONDS
+from openvstorage.vpool.operations.errors import NoPort, UnknownVDisk
 
 log = logging.getLogger(__name__)
 
@@ -233,11 +231,7 @@ async def drop(context: Context, vdisk_guid: str, export_name: str) -> None:
         return
     except DaemonError as error:
         log.warning("vDisk %s: a client can not be dropped, the daemon is killed: %s", vdisk_guid, error)
-    try:
-        async with asyncio.timeout(KILL_TIMEOUT_SECONDS):
-            await context.fleet.stop_daemon(vdisk_guid, kill=True)
-    except TimeoutError as error:
-        raise NotFenced(vdisk=vdisk_guid) from error
+    await context.fleet.stop_daemon(vdisk_guid, kill=True)
 
 
 async def close_if_unused(context: Context, vdisk_guid: str) -> None:

@@ -63,7 +63,6 @@ class Tasks:
         if vdisk_guid is not None:
             args = {"vdisk_guid": vdisk_guid, **args}
         args = self._kinds[kind].accept(args)
-        self._context.backend.tend()  # on a full disk not even a deletion could be written down
         task = Task(
             guid=new_guid(),
             kind=kind,

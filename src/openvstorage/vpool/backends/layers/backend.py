@@ -127,10 +127,6 @@ class LayersBackend:
 
     # bytes
 
-    def tend(self) -> None:
-        """Give the ballast back when room is low, take it again when there is plenty."""
-        self.space.tend()
-
     async def require_room(self) -> None:
         """:raises PoolFull: below the low-water mark."""
         self.space.tend()
