@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from tests.support.crash import kill, until
 from tests.support.engine import Engine, TaskFailed, connect, engine
 
+from openvstorage.vpool.exports import daemon as daemon_module
 from openvstorage.vpool.exports.errors import DaemonGone, QmpInterrupted
 from openvstorage.vpool.model.task import TaskStatus
 from openvstorage.vpool.model.vdisk import VDisk
@@ -153,3 +156,19 @@ async def test_a_group_given_up_loses_no_write_and_leaves_nobody_held(
             assert (await head_file(vpool, vdisk)).exists()
             await die_and_come_back(vpool, vdisk)
             assert await vpool.read(vdisk, 0, KIB) == b"2" * KIB
+
+
+async def test_a_daemon_that_hangs_does_not_hang_its_vdisk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemon_module, "_ANSWER_TIMEOUT", 0.3)
+    async with engine(tmp_path) as vpool:
+        vdisk = await vpool.create("a")
+        grant = await vpool.grant(vdisk)
+        await write(grant, 0, b"1" * KIB)
+        hung = vpool.context.fleet.get(vdisk)
+        os.kill(hung.identity.pid, signal.SIGSTOP)
+        async with asyncio.timeout(40):
+            await vpool.snapshot(vdisk)
+        await vpool.operations.ensure_served(vdisk)
+        assert not hung.identity.alive()
+        await write(grant, KIB, b"2" * KIB)
+        assert await vpool.read(vdisk, 0, 2 * KIB) == b"1" * KIB + b"2" * KIB

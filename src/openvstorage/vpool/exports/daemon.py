@@ -41,6 +41,8 @@ __all__ = ["StorageDaemon"]
 _START_TIMEOUT = 30.0
 _ADOPT_TIMEOUT = 5.0
 _RECONNECT_TIMEOUT = 5.0
+#: For any command: what takes long is a job, but switching layers drains and flushes, and the disk may be slow.
+_ANSWER_TIMEOUT = 60.0
 #: Between two looks whether the new process has made its monitor socket.
 _START_POLL = 0.005
 _LOCK_RETRY = 0.1
@@ -221,12 +223,16 @@ class StorageDaemon:
         :param arguments: its arguments; those without a ``-`` may be given as keywords instead.
         :raise QmpError: the daemon refused it.
         :raise DaemonGone: it has ended; the command may have been carried out before.
-        :raise QmpInterrupted: the session broke while the process lives; the next call opens it again.
+        :raise QmpInterrupted: the session broke while the process lives, and the next call opens it again; or it does
+            not answer, as one whose disk hangs.
         """
         merged = {**(arguments or {}), **more}
         try:
             await self._monitor.open(_RECONNECT_TIMEOUT)
-            result = await self._monitor.execute(command, merged)
+            async with asyncio.timeout(_ANSWER_TIMEOUT):
+                result = await self._monitor.execute(command, merged)
+        except TimeoutError:
+            raise QmpInterrupted(vdisk=self.vdisk, command=command) from None
         except (MonitorLost, PermissionError):
             # An ending process closes its socket some moments before it is gone.
             with contextlib.suppress(TimeoutError):
