@@ -11,6 +11,13 @@ from nova import monkey_patch
 if hasattr(monkey_patch, "patch"):
     monkey_patch.patch()
 
+from tests.support import libvirtd
+
+if libvirtd.missing() is None:
+    libvirtd.bindings()
+
+import os
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,3 +112,19 @@ def instance() -> Any:
 @pytest.fixture
 def disk_info() -> dict[str, str]:
     return {"bus": "virtio", "dev": "vdb", "type": "disk"}
+
+
+_status = 0
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    global _status
+    _status = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the process although Nova's event threads, which have no end, are still there."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(_status)

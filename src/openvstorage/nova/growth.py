@@ -21,6 +21,8 @@ from nova.compute import power_state
 from nova.virt.libvirt import guest as libvirt_guest
 from oslo_log import log as logging
 
+from openvstorage.nova.resume import is_paused_by_an_error
+
 __all__ = ["CannotGrow", "grow"]
 
 LOG = logging.getLogger(__name__)
@@ -60,7 +62,7 @@ def grow(host: Any, instance: Any, volume_id: str, size: int, encrypted: bool) -
                 send()
                 try:
                     block_device.resize(size)
-                    return
+                    break
                 except libvirt_error as error:
                     if time.monotonic() > deadline:
                         raise
@@ -69,6 +71,9 @@ def grow(host: Any, instance: Any, volume_id: str, size: int, encrypted: bool) -
     except libvirt_error as error:
         words = f"its QEMU does not see the new size ({error}); a hard reboot of the instance will"
         raise CannotGrow(words) from error
+    if is_paused_by_an_error(guest._domain):
+        # Without a reconnection delay a guest that wrote while the export was closed was paused for that.
+        guest.resume()
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from lxml import etree
 from nova.virt.libvirt import guest as libvirt_guest
 from oslo_log import log as logging
 
-__all__ = ["Resumer", "is_ours"]
+__all__ = ["Resumer", "is_ours", "is_paused_by_an_error"]
 
 LOG = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Resumer:
         paused = self._host.get_connection().listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_PAUSED)
         for domain in paused:
             try:
-                if domain.state()[1] == libvirt.VIR_DOMAIN_PAUSED_IOERROR and _storage_is_back(domain):
+                if is_paused_by_an_error(domain) and _storage_is_back(domain):
                     LOG.info("Guest %s goes on: its volumes can be reached again", domain.name())
                     domain.resume()
                     resumed.append(domain.name())
@@ -67,6 +67,12 @@ class Resumer:
             except Exception:
                 # A thread that ends would leave guests paused for good, and nobody would know.
                 LOG.exception("Looking for guests that an outage paused failed; trying again")
+
+
+def is_paused_by_an_error(domain: Any) -> bool:
+    """Tell whether a libvirt domain is paused because a request to a disk failed, and not by anybody's wish."""
+    libvirt = libvirt_guest.libvirt
+    return bool(domain.state() == [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR])
 
 
 def is_ours(disk: etree._Element) -> bool:

@@ -1,0 +1,91 @@
+"""A private libvirtd of this test, and guests without an operating system in it.
+
+Needs the Debian packages libvirt-daemon, libvirt-daemon-driver-qemu, python3-libvirt and qemu-system-x86. The daemon
+runs as nobody, in session mode, so it needs none of the machine's configuration and touches nothing of it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+__all__ = ["WRITER", "Libvirtd", "bindings", "missing"]
+
+_BINDINGS = Path("/usr/lib/python3/dist-packages")
+_DAEMON = "/usr/sbin/libvirtd"
+
+#: A boot sector that writes for ever to the disk it was booted from, one sector at a time through the BIOS. The n-th
+#: write goes to sector 64 + n % 65536 and holds n and the number of failed writes so far (little-endian, 32 bits each).
+#: So a sector that says n, with those before it, shows what was acknowledged before n was written.
+WRITER = (
+    bytes.fromhex(
+        "31c0 8ed8 8ec0 8ed0 bc007c"  # xor ax,ax; ds = es = ss = ax; sp = 0x7c00
+        "66c7060080 00000000"  # dword [0x8000] = 0: the buffer's number
+        "66c7060480 00000000"  # dword [0x8004] = 0: its count of errors
+        "66ff060080"  # next: inc dword [0x8000]
+        "66a10080 6625ffff0000 6683c040 66a3507c"  # eax = [0x8000]; lba = (eax & 0xffff) + 64
+        "be487c b80043 cd13"  # si = packet; ax = 0x4300: extended write; int 0x13
+        "73df"  # jnc next
+        "66ff060480 ebd8"  # inc dword [0x8004]; jmp next
+        "8d7400"
+        "1000 0100 00800000 0000000000000000"  # packet: size, 1 sector, 0x8000, lba
+    ).ljust(510, b"\0")
+    + b"\x55\xaa"
+)
+
+
+def missing() -> str | None:
+    """Say what is missing for real guests, None if nothing is."""
+    needed = [_DAEMON, str(_BINDINGS / "libvirt.py"), "/usr/bin/qemu-system-x86_64", "/usr/bin/setpriv"]
+    absent = [path for path in needed if not Path(path).exists()]
+    return f"real guests need {', '.join(absent)}" if absent else None
+
+
+def bindings() -> None:
+    """Make Debian's libvirt bindings, and nothing else of Debian's Python packages, importable here."""
+    directory = Path(tempfile.mkdtemp(prefix="libvirt-python-"))
+    for path in _BINDINGS.glob("libvirt*"):
+        (directory / path.name).symlink_to(path)
+    sys.path.append(str(directory))
+
+
+class Libvirtd:
+    """The daemon. Use it by ``with``.
+
+    :ivar uri: where it listens.
+    """
+
+    def __init__(self) -> None:
+        # Socket paths have 107 bytes at most, which pytest's directories use up.
+        self._root = Path(tempfile.mkdtemp(prefix="lv-", dir="/tmp"))
+        self.uri = f"qemu+unix:///session?socket={self._root}/run/libvirt/libvirt-sock"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Libvirtd:
+        places = {"XDG_CONFIG_HOME": "config", "XDG_CACHE_HOME": "cache", "XDG_RUNTIME_DIR": "run", "HOME": "home"}
+        environment = {"PATH": os.environ["PATH"]}
+        for name, place in places.items():
+            (self._root / place).mkdir()
+            shutil.chown(self._root / place, "nobody")
+            environment[name] = str(self._root / place)
+        self._root.chmod(0o755)
+        command = ["setpriv", "--reuid=nobody", "--clear-groups", _DAEMON, "--timeout", "0"]
+        log = (self._root / "libvirtd.log").open("wb")
+        self._process = subprocess.Popen(command, env=environment, cwd=self._root, stdout=log, stderr=log)
+        deadline = time.monotonic() + 60
+        while not (self._root / "run/libvirt/libvirt-sock").exists():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError((self._root / "libvirtd.log").read_text())
+            time.sleep(0.1)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait(timeout=30)
+        shutil.rmtree(self._root, ignore_errors=True)
