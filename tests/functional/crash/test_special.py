@@ -100,6 +100,7 @@ async def test_a_full_disk_loses_nothing_and_is_freed_by_deleting(small_disk: Pa
         reached = await asyncio.to_thread(write_until_full, grant, reached)  # whatever a refusal gave back
         occupy(small_disk / "of-another-program")
         await expect_full(vpool, guid)
+    occupy(small_disk / "of-another-program")  # what the database's log took
     async with engine(small_disk / "pool", low_water_mib=low_water, ballast_mib=4) as vpool:
         occupy(small_disk / "of-another-program")
         assert await asyncio.to_thread(read_numbers, grant, reached) == list(range(1, reached + 1))
@@ -118,6 +119,23 @@ async def test_a_full_disk_loses_nothing_and_is_freed_by_deleting(small_disk: Pa
         await audit(vpool)
         content = {"again": "A...", "(clone)": "A..."}
         assert fits(await look(vpool), World({"a": Disk("A...", content), "c": Disk("A...")}), wrote=False)
+
+
+async def test_on_a_disk_without_a_free_byte_the_service_ends_starts_and_deletes(small_disk: Path) -> None:
+    other = small_disk / "of-another-program"
+    async with engine(small_disk / "pool", low_water_mib=8, ballast_mib=4) as vpool:
+        guid = await vpool.create("a")
+        occupy(other)
+    for _ in range(2):
+        occupy(other)
+        async with engine(small_disk / "pool", low_water_mib=8, ballast_mib=4):
+            occupy(other)
+    occupy(other)
+    async with engine(small_disk / "pool", low_water_mib=8, ballast_mib=4) as vpool:
+        occupy(other)
+        await vpool.do("vdisk.delete", guid)
+        await calm(vpool)
+        assert not list((small_disk / "pool" / "layers").iterdir())
 
 
 async def expect_full(vpool: Engine, guid: str) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from openvstorage.vpool.backends.base import PoolStats
 from openvstorage.vpool.exports.errors import DaemonGone
@@ -16,6 +19,8 @@ from openvstorage.vpool.operations.journal import Journal
 from openvstorage.vpool.operations.recovery import recover
 from openvstorage.vpool.operations.registry import KINDS, TYPES
 from openvstorage.vpool.operations.tasks import Idempotency, Tasks
+
+log = logging.getLogger(__name__)
 
 
 class Operations:
@@ -40,7 +45,10 @@ class Operations:
         """End tasks and background work; storage daemons live on."""
         await self._tasks.close()
         await self._housekeeping.stop()
-        await self._context.heartbeat()
+        try:
+            await self._context.heartbeat()
+        except SQLAlchemyError as error:
+            log.warning("the end of service is not in the database: %s", error)  # such as on a full disk
         await self._context.fleet.detach()
 
     async def submit(
