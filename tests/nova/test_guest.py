@@ -74,9 +74,10 @@ def make_guest(nova_driver: Any) -> Iterator[Callable[..., Any]]:
         )
         devices = []
         for letter, connection_info in zip("abc", connection_infos, strict=False):
-            nova_driver._connect_volume(context.get_admin_context(), connection_info, instance)
+            ours = nova_driver._get_volume_driver(connection_info)
+            ours.connect_volume(connection_info, instance)
             disk_info = {"bus": "virtio", "dev": f"vd{letter}", "type": "disk"}
-            devices.append(nova_driver._get_volume_config(connection_info, disk_info).to_xml())
+            devices.append(ours.get_config(connection_info, disk_info).to_xml())
         # Without an iothread on guests of Nova 30, as there.
         iothreads = "<iothreads>1</iothreads>" if hasattr(nova_driver, "_get_guest_iothread") else ""
         xml = f"""
