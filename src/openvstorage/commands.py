@@ -14,10 +14,11 @@ from rich.table import Table
 
 from openvstorage import __version__
 from openvstorage.aio.commands import app as aio_app
+from openvstorage.vpool.access import authority
 from openvstorage.vpool.access.errors import AccessError
 from openvstorage.vpool.config import ConfigError, ServiceConfig
 from openvstorage.vpool.exports.errors import ExportsError
-from openvstorage.vpool.pool import PoolError
+from openvstorage.vpool.pool import PoolDirectory, PoolError
 from openvstorage.vpool.service import ServeOptions
 from openvstorage.vpool.service import serve as serve_pool
 from openvstorage.vpool.status import status as pool_status
@@ -32,6 +33,10 @@ def serve(
     data: Data,
     listen: Annotated[str | None, typer.Option(help="Address of the management API, HOST:PORT.")] = None,
     edge_host: Annotated[str | None, typer.Option(help="Address on which vDisks are served.")] = None,
+    edge_tls: Annotated[
+        bool | None,
+        typer.Option("--edge-tls/--no-edge-tls", help="Serve vDisks with TLS; default: unless that is on loopback."),
+    ] = None,
     vpool: Annotated[str | None, typer.Option(help="Name of the vPool; fixed at the first start.")] = None,
     token_calls: Annotated[int | None, typer.Option(min=0, help="Logins per address and minute; 0: no limit.")] = None,
     strict_compat: Annotated[
@@ -51,6 +56,7 @@ def serve(
     given: dict[str, Any] = {
         "listen": listen,
         "edge_host": edge_host,
+        "edge_tls": edge_tls,
         "vpool": vpool,
         "token_calls": token_calls,
         "strict_compat": strict_compat,
@@ -71,8 +77,10 @@ def status(data: Data, as_json: Annotated[bool, typer.Option("--json", help="Pri
     """Tell where the service is and whether it answers; exit status 1 if it does not."""
     try:
         state = pool_status(data)
-    except PoolError as error:
+    except (PoolError, AccessError) as error:
         _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.filename or data}: {error.strerror}")
     if as_json:
         typer.echo(json.dumps(state, indent=2))
     else:
@@ -82,6 +90,34 @@ def status(data: Data, as_json: Annotated[bool, typer.Option("--json", help="Pri
         Console().print(table)
     if not state["healthy"]:
         raise typer.Exit(1)
+
+
+@app.command()
+def enroll(
+    host: Annotated[str, typer.Argument(help="Name of the host: for a hypervisor, Nova's `host`.")],
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Directory for the certificate; nothing is overwritten.", file_okay=False)],
+) -> None:
+    """Issue the certificate by which a host may open the vDisks that are attached to it."""
+    try:
+        ends = authority.issue_client(PoolDirectory(data).tls, host, out)
+    except (AccessError, ValueError) as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.filename or out}: {error.strerror}")
+    typer.echo(_ENROLLED.format(host=host, out=out.absolute(), ends=ends.date()))
+
+
+_ENROLLED = """\
+{out} has the certificate of host {host} (client-cert.pem, client-key.pem, ca-cert.pem). It ends on {ends}.
+Take the directory to that host over a safe way; whoever has the key is that host to the storage.
+
+For libvirt and QEMU: put the three files into a directory of their own, such as /etc/pki/qemu/nbd, where the user
+that QEMU runs as can read the key and nobody else can, say in /etc/libvirt/qemu.conf
+    nbd_tls_x509_cert_dir = "/etc/pki/qemu/nbd"
+and restart libvirtd or virtqemud; guests go on running.
+For cinder-volume, cinder-backup and Glance: /etc/pki/openvstorage, or where openvstorage_edge_tls_dir says.
+For qemu-img: --object tls-creds-x509,id=tls,endpoint=client,dir={out}"""
 
 
 @app.command()

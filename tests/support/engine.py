@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from openvstorage.edge.nbd import NbdClient
+from openvstorage.vpool.access.server_certificate import ServerCertificate
 from openvstorage.vpool.assembly import Boundary, assemble
 from openvstorage.vpool.backends.layers.space import Space
 from openvstorage.vpool.config import ServiceConfig
@@ -34,6 +35,7 @@ class Engine:
     db: Database
     operations: Operations
     vpool_guid: str
+    certificate: ServerCertificate | None
 
     @property
     def context(self) -> Any:
@@ -100,7 +102,11 @@ def _read(grant: dict[str, Any], offset: int, length: int) -> bytes:
 
 @asynccontextmanager
 async def engine(
-    data: Path, *, boundary: Boundary | None = None, stop_daemons: bool = True, **settings: Any
+    data: Path,
+    *,
+    boundary: Boundary | None = None,
+    stop_daemons: bool = True,
+    **settings: Any,
 ) -> AsyncIterator[Engine]:
     """Start the vPool of a directory; at the end its storage daemons are stopped unless told otherwise."""
     config = ServiceConfig(**settings).checked()
@@ -113,9 +119,12 @@ async def engine(
         await db.upgrade()
         claimed = await claim(directory, db, accept_database=False)
         inventory = await ensure_inventory(db, config)
-        operations = await assemble(config, directory, db, claimed, inventory, boundary=boundary)
+        certificate = None  # keys take long to make
+        if config.encrypts_edge:
+            certificate = ServerCertificate.open(directory.tls, config.server_names())
+        operations = await assemble(config, directory, db, claimed, inventory, certificate, boundary=boundary)
         await operations.start()
-        made = Engine(directory, db, operations, inventory.vpool_guid)
+        made = Engine(directory, db, operations, inventory.vpool_guid, certificate)
         try:
             yield made
         finally:

@@ -11,6 +11,7 @@ import errno as _errno
 import os
 
 __all__ = [
+    "CertificateUnusable",
     "EdgeError",
     "ExportRefused",
     "LocationInvalid",
@@ -49,6 +50,12 @@ class LocationInvalid(EdgeError):
     """A text or a set of parts is not a location. Retrying does not help."""
 
     template = "not a location: {text!r}: {reason}"
+
+
+class CertificateUnusable(EdgeError):
+    """This host's certificate for the edge is missing or damaged. Somebody has to put it right."""
+
+    template = "certificate for the edge: {path}: {reason}"
 
 
 class TransportError(EdgeError):

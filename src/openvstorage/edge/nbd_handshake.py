@@ -115,6 +115,10 @@ def negotiate(
     except TimeoutError as error:
         raise TransportError(server=server, reason="no answer during the handshake") from error
     except (EOFError, OSError) as error:
+        if isinstance(sock, ssl.SSLSocket):
+            # With TLS 1.3 a client is done before the server has looked at its certificate; QEMU hangs up wordlessly.
+            reason = f"it hung up after TLS had begun ({error}): no grant for this host, or not its certificate?"
+            raise TlsFailed(server=server, reason=reason) from error
         raise TransportError(server=server, reason=str(error)) from error
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from openvstorage.vpool.access.server_certificate import ServerCertificate
 from openvstorage.vpool.backends.layers.backend import LayersBackend
 from openvstorage.vpool.backends.layers.files import ImageOptions, LayerFiles
 from openvstorage.vpool.backends.layers.nodes import NodeOptions
 from openvstorage.vpool.backends.layers.space import MIB, Space
 from openvstorage.vpool.config import ServiceConfig
 from openvstorage.vpool.exports.qemu import QemuBuild
+from openvstorage.vpool.exports.tls import ServerTls
 from openvstorage.vpool.model.database import Database
 from openvstorage.vpool.operations import Operations
 from openvstorage.vpool.operations.context import Context, Node
@@ -27,11 +29,14 @@ async def assemble(
     db: Database,
     claimed: Claim,
     inventory: Inventory,
+    certificate: ServerCertificate | None,
     *,
     boundary: Boundary | None = None,
 ) -> Operations:
     """:returns: the operations of a pool, not started yet.
 
+    :param certificate: kept from ending, and served with by the storage daemons if the configuration says so; only
+        where it does not may it be None.
     :param boundary: see :class:`openvstorage.vpool.operations.context.Context`; None for nothing.
     :raises ExportsError: QEMU's programs are missing or unusable.
     """
@@ -53,8 +58,23 @@ async def assemble(
         last_port=config.last_port,
         strict_compat=config.strict_compat,
     )
-    context = Context(db, backend, Fleet(build, directory.run_dir(claimed.guid), directory.logs), node)
+    fleet = Fleet(build, directory.run_dir(claimed.guid), directory.logs)
+    context = Context(db, backend, fleet, node)
     context.heartbeat = claimed.advance
+    if certificate is not None:
+        context.renew_certificate = certificate.renew_if_due
+    if config.encrypts_edge:
+        if certificate is None:
+            raise ValueError("TLS on the edge needs a certificate")
+        _serve_with(certificate, fleet)
     if boundary is not None:
         context.boundary = boundary
     return Operations(context)
+
+
+def _serve_with(certificate: ServerCertificate, fleet: Fleet) -> None:
+    def use_current() -> None:
+        fleet.tls = ServerTls(certificate.files.certificate.parent, certificate.fingerprint)
+
+    use_current()
+    certificate.on_renewal.append(use_current)

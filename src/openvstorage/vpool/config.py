@@ -27,6 +27,7 @@ class ServiceConfig:
 
     :ivar listen: address and port of the management API, ``HOST:PORT``.
     :ivar edge_host: address on which vDisks are served.
+    :ivar edge_tls: whether vDisks are served with TLS; None for: unless the address is a loopback one.
     :ivar vpool: name of the vPool, fixed at the first start.
     :ivar first_port: with ``last_port`` the range of ports for exports, outside the ephemeral range.
     :ivar token_calls: calls of the token endpoint that one address has in a minute; 0 for no limit.
@@ -39,6 +40,7 @@ class ServiceConfig:
 
     listen: str = f"127.0.0.1:{DEFAULT_PORT}"
     edge_host: str = "127.0.0.1"
+    edge_tls: bool | None = None
     vpool: str = "myvpool01"
     first_port: int = 26500
     last_port: int = 30499
@@ -82,14 +84,27 @@ class ServiceConfig:
                 f"{self.vpool!r} is not a vPool name: 3 to 22 lower-case letters, digits and '-', "
                 "beginning and ending with a letter or digit"
             )
-        if not is_loopback(self.edge_host):
+        if not _is_one_address(self.edge_host):
+            raise ConfigError(
+                f"{self.edge_host!r} can not be told to clients: give one address of this machine as --edge-host"
+            )
+        if not self.encrypts_edge and not is_loopback(self.edge_host):
             raise ConfigError(
                 f"exports on {self.edge_host} would be readable and writable by anyone who reaches it: "
-                "until they are encrypted, give a loopback address as --edge-host"
+                "leave --no-edge-tls away, or give a loopback address as --edge-host"
             )
         if not 1024 <= self.first_port <= self.last_port <= 65535:
             raise ConfigError("first_port and last_port must be a range between 1024 and 65535")
         return self
+
+    @property
+    def encrypts_edge(self) -> bool:
+        """Whether vDisks are served with TLS."""
+        return not is_loopback(self.edge_host) if self.edge_tls is None else self.edge_tls
+
+    def server_names(self) -> list[str]:
+        """:returns: the names and addresses that the server's certificate has to carry, sorted."""
+        return sorted({*self.management_ips(), self.edge_host, "127.0.0.1", "localhost", socket.gethostname()})
 
     def endpoint(self) -> tuple[str, int]:
         """:returns: host and port to listen on.
@@ -115,10 +130,15 @@ class ServiceConfig:
         write_private(data / FILE_NAME, json.dumps(asdict(self), indent=2) + "\n")
 
 
+def _is_one_address(host: str) -> bool:
+    try:
+        return not ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
 def is_loopback(host: str) -> bool:
     """:returns: whether an address can be reached from this machine only."""
-    if host == "localhost":
-        return True
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -8,6 +8,7 @@ from typing import Any
 
 import requests
 
+from openvstorage.vpool.access import authority
 from openvstorage.vpool.exports.identity import Identity
 from openvstorage.vpool.pool import PoolDirectory, PoolError
 
@@ -19,10 +20,13 @@ def status(data: Path) -> dict[str, Any]:
     """Ask how the service of a data directory is. Blocks for up to ten seconds.
 
     :returns: ``api_url``, ``management_ips``, ``port``, ``ca_file``, ``username``, ``password_file``, ``vpool_guid``,
-        ``vpool_name``, ``pid`` (null when it does not run) and ``healthy``.
+        ``vpool_name``, ``edge_tls``, ``certificate_ends`` (ISO 8601, of the server's certificate), ``pid`` (null when
+        it does not run) and ``healthy``.
     :raises PoolError: it was never started there.
+    :raises AuthorityError, OSError: the server's certificate can not be read.
     """
-    path = PoolDirectory(data.resolve()).state_file
+    directory = PoolDirectory(data.resolve())
+    path = directory.state_file
     try:
         state: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError as error:
@@ -31,7 +35,11 @@ def status(data: Path) -> dict[str, Any]:
         raise PoolError(f"{path} can not be read: ask as the user who runs the service") from error
     running = Identity(state["pid"], state["start_time"], state["boot_id"]).alive()
     shown = {key: value for key, value in state.items() if key not in PRIVATE}
-    return shown | {"pid": state["pid"] if running else None, "healthy": running and _answers(state)}
+    return shown | {
+        "certificate_ends": authority.valid_until(directory.tls / "server-cert.pem").isoformat(),
+        "pid": state["pid"] if running else None,
+        "healthy": running and _answers(state),
+    }
 
 
 def _answers(state: dict[str, Any]) -> bool:

@@ -9,6 +9,7 @@ from openvstorage.vpool.exports import command
 from openvstorage.vpool.exports.command import Export
 from openvstorage.vpool.exports.limits import Limits
 from openvstorage.vpool.exports.run_files import RunFiles
+from openvstorage.vpool.exports.tls import ServerTls, certificate_of
 
 _NODE = {"driver": "null-co", "node-name": "n"}
 
@@ -80,3 +81,29 @@ def test_a_directory_too_long_for_a_socket_is_refused():
 def test_vdisk_and_epoch_make_the_file_names():
     names = {RunFiles.of(Path("/r"), vdisk, epoch).monitor for vdisk in ("a", "b") for epoch in (1, 2)}
     assert len(names) == 4
+
+
+def test_with_tls_a_daemon_lets_nobody_in_who_is_not_named():
+    words = _arguments(
+        RunFiles.of(Path("/r"), "v", 1), tls=ServerTls(Path("/t,x"), "ab12"), admitted=["O=o,CN=b", "O=o,CN=a"]
+    )
+    objects = {
+        made["id"]: made for made in (json.loads(words[at + 1]) for at, word in enumerate(words) if word == "--object")
+    }
+    server = json.loads(words[words.index("--nbd-server") + 1])
+    credentials, admitted = objects[server["tls-creds"]], objects[server["tls-authz"]]
+    assert credentials["verify-peer"] is True
+    assert credentials["dir"] == "/t,x"
+    assert admitted["policy"] == "deny"
+    assert [(rule["match"], rule["policy"], rule["format"]) for rule in admitted["rules"]] == [
+        ("O=o,CN=a", "allow", "exact"),
+        ("O=o,CN=b", "allow", "exact"),
+    ]
+    # QEMU makes its objects in this order, and a list that is not there yet would be an error
+    assert max(at for at, word in enumerate(words) if word == "--object") < words.index("--nbd-server")
+
+
+def test_a_daemon_tells_its_certificate_by_its_objects():
+    names = [made["id"] for made in ServerTls(Path("/t"), "ab12").objects([])]
+    assert certificate_of(["tg-v-1", *names]) == "ab12"
+    assert certificate_of(["tg-v-1", "type"]) is None

@@ -25,10 +25,27 @@ def test_an_ipv6_address_is_understood() -> None:
     assert ServiceConfig(listen="[::1]:443").endpoint() == ("::1", 443)
 
 
-@pytest.mark.parametrize("host", ["10.0.0.1", "0.0.0.0", "storage.example"])
+@pytest.mark.parametrize("host", ["10.0.0.1", "fd00::1"])
 def test_unencrypted_exports_stay_on_loopback(host: str) -> None:
+    assert ServiceConfig(edge_host=host).checked().encrypts_edge
     with pytest.raises(ConfigError, match="loopback"):
-        ServiceConfig(edge_host=host).checked()
+        ServiceConfig(edge_host=host, edge_tls=False).checked()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1"])
+def test_exports_on_loopback_are_encrypted_if_asked_for(host: str) -> None:
+    assert not ServiceConfig(edge_host=host).checked().encrypts_edge
+    assert ServiceConfig(edge_host=host, edge_tls=True).checked().encrypts_edge
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "storage.example", "localhost", ""])
+def test_clients_have_to_be_told_one_address(host: str) -> None:
+    with pytest.raises(ConfigError, match="one address"):
+        ServiceConfig(edge_host=host, edge_tls=True).checked()
+
+
+def test_the_certificate_is_for_the_edge_too() -> None:
+    assert {"10.0.0.1", "127.0.0.1"} <= set(ServiceConfig(edge_host="10.0.0.1").server_names())
 
 
 @pytest.mark.parametrize("name", ["ab", "Pool", "pool_1", "-pool", "x" * 23])

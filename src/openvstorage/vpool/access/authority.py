@@ -1,8 +1,8 @@
-"""The certificate authority of the pool and the server certificate it issues.
+"""The certificate authority of the pool and the certificates it issues: the server's, and those of hosts.
 
 Files have the names that QEMU's ``tls-creds-x509`` looks for. Keys are RSA, because libvirt asks for key encipherment.
 A file is complete or absent: it is written beside its place, synced and renamed. An authority that exists is never
-replaced.
+replaced: one that was put into the directory before the first start is used like one that was made here.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +23,18 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from openvstorage.vpool.access.errors import AuthorityError
 
-__all__ = ["TlsFiles", "ensure"]
+__all__ = ["TlsFiles", "distinguished_name", "ensure", "fingerprint", "is_host_name", "issue_client", "valid_until"]
 
 KEY_BITS = 3072
 CA_DAYS = 3650
 SERVER_DAYS = 397
+CLIENT_DAYS = 825
 #: A server certificate with less left than this is issued again at the next start.
 RENEW_DAYS = 60
 _BACKDATED = datetime.timedelta(hours=1)
+_ORGANISATION = "openvstorage"
+# A common name has at most 64 characters, and none of these has to be escaped in a distinguished name.
+_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,74 @@ def ensure(directory: Path, hosts: Sequence[str], *, now: datetime.datetime | No
     return files
 
 
+def issue_client(
+    directory: Path, host: str, target: Path, *, now: datetime.datetime | None = None
+) -> datetime.datetime:
+    """Issue the certificate by which a host proves its name, and put it with its key into a directory. Blocking.
+
+    The files have the names that libvirt and QEMU look for: ``ca-cert.pem``, ``client-cert.pem`` and, for its owner
+    only, ``client-key.pem``. Nothing is overwritten.
+
+    :param directory: where the authority is.
+    :param host: the name that grants are made for.
+    :param target: made with mode 0700 if absent.
+    :returns: when the certificate ends.
+    :raises AuthorityError: there is no authority, or its files do not belong together.
+    :raises ValueError: as :func:`distinguished_name`.
+    :raises FileExistsError: one of the files is there.
+    """
+    distinguished_name(host)
+    if not (directory / "ca-cert.pem").exists():
+        raise AuthorityError(problem="The authority's certificate is missing", path=directory / "ca-cert.pem")
+    now = now or datetime.datetime.now(datetime.UTC)
+    authority = _authority(directory, now)
+    key = _new_key()
+    subject = x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, _ORGANISATION),
+            x509.NameAttribute(NameOID.COMMON_NAME, host),
+        ]
+    )
+    certificate = _sign(authority, subject, key, ExtendedKeyUsageOID.CLIENT_AUTH, [host], CLIENT_DAYS, now)
+    target.mkdir(mode=0o700, parents=True, exist_ok=True)
+    contents = {
+        "client-key.pem": (_private_pem(key), 0o600),
+        "client-cert.pem": (_public_pem(certificate), 0o644),
+        "ca-cert.pem": ((directory / "ca-cert.pem").read_bytes(), 0o644),
+    }
+    for name in contents:
+        if (target / name).exists():
+            raise FileExistsError(17, "it is there already", str(target / name))
+    for name, (content, mode) in contents.items():
+        _write(target / name, content, mode)
+    return certificate.not_valid_after_utc
+
+
+def distinguished_name(host: str) -> str:
+    """The subject of a host's certificate, as GnuTLS and so QEMU writes it.
+
+    :raises ValueError: no certificate is issued for a host of that name.
+    """
+    if not is_host_name(host):
+        raise ValueError(f"{host!r} is not a host name of 1 to 64 letters, digits, dots, '-' and '_'")
+    return f"O={_ORGANISATION},CN={host}"
+
+
+def is_host_name(text: str) -> bool:
+    """Whether a certificate can be issued for a host of that name."""
+    return _HOST_NAME.fullmatch(text) is not None
+
+
+def valid_until(certificate: Path) -> datetime.datetime:
+    """When a certificate ends. :raises AuthorityError: it can not be read. :raises OSError: neither can the file."""
+    return _read_certificate(certificate).not_valid_after_utc
+
+
+def fingerprint(certificate: Path) -> str:
+    """A short name of a certificate, hexadecimal digits; raises as :func:`valid_until`."""
+    return _read_certificate(certificate).fingerprint(hashes.SHA256()).hex()[:16]
+
+
 def _authority(directory: Path, now: datetime.datetime) -> tuple[x509.Certificate, rsa.RSAPrivateKey]:
     certificate_file, key_file = directory / "ca-cert.pem", directory / "ca-key.pem"
     if certificate_file.exists():
@@ -77,7 +150,7 @@ def _authority(directory: Path, now: datetime.datetime) -> tuple[x509.Certificat
     key = _new_key()
     _write(key_file, _private_pem(key), 0o600)
     certificate = _sign_authority(key, now)
-    _write(certificate_file, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+    _write(certificate_file, _public_pem(certificate), 0o644)
     return certificate, key
 
 
@@ -104,20 +177,34 @@ def _issue(
     key = _new_key()
     # A common name has at most 64 characters; clients look at the alternative names.
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0][:64])])
-    days = min(SERVER_DAYS, (ca_certificate.not_valid_after_utc - now).days)
-    certificate = (
+    purpose = ExtendedKeyUsageOID.SERVER_AUTH
+    certificate = _sign((ca_certificate, ca_key), subject, key, purpose, hosts, SERVER_DAYS, now)
+    # Certificate last: a crash between the two leaves a pair that does not match, which _serves() sees.
+    _write(files.key, _private_pem(key), 0o600)
+    _write(files.certificate, _public_pem(certificate), 0o644)
+
+
+def _sign(
+    authority: tuple[x509.Certificate, rsa.RSAPrivateKey],
+    subject: x509.Name,
+    key: rsa.RSAPrivateKey,
+    purpose: x509.ObjectIdentifier,
+    hosts: Sequence[str],
+    days: int,
+    now: datetime.datetime,
+) -> x509.Certificate:
+    ca_certificate, ca_key = authority
+    days = min(days, (ca_certificate.not_valid_after_utc - now).days)
+    return (
         _builder(subject, ca_certificate.subject, key.public_key(), now, days)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(sign_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
         .add_extension(x509.SubjectAlternativeName([_general_name(host) for host in hosts]), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
         .sign(ca_key, hashes.SHA256())
     )
-    # Certificate last: a crash between the two leaves a pair that does not match, which _serves() sees.
-    _write(files.key, _private_pem(key), 0o600)
-    _write(files.certificate, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
 
 
 def _serves(files: TlsFiles, ca: x509.Certificate, hosts: Sequence[str], now: datetime.datetime) -> bool:
@@ -174,6 +261,10 @@ def _builder(
 
 def _new_key() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
+
+
+def _public_pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
 
 
 def _private_pem(key: rsa.RSAPrivateKey) -> bytes:

@@ -17,6 +17,7 @@ from typing import Any
 
 from openvstorage.vpool.exports.limits import Limits
 from openvstorage.vpool.exports.run_files import RunFiles
+from openvstorage.vpool.exports.tls import LIST_ID, ServerTls
 
 __all__ = ["TOP", "Export", "arguments", "blockdevs_of", "export_options", "group_id", "top_options"]
 
@@ -86,9 +87,10 @@ def export_options(export: Export) -> dict[str, Any]:
     }
 
 
-def server_options(fd: int) -> dict[str, Any]:
-    """The NBD server on a listening socket; ``tls-creds`` and ``tls-authz`` belong here. 0 connections: no limit."""
-    return {"addr": {"type": "fd", "str": str(fd)}, "max-connections": 0}
+def server_options(fd: int, tls: ServerTls | None = None) -> dict[str, Any]:
+    """The NBD server on a listening socket. 0 connections: no limit."""
+    options: dict[str, Any] = {"addr": {"type": "fd", "str": str(fd)}, "max-connections": 0}
+    return options if tls is None else {**options, "tls-creds": tls.credentials_id, "tls-authz": LIST_ID}
 
 
 def arguments(
@@ -99,11 +101,15 @@ def arguments(
     blockdevs: Sequence[Mapping[str, Any]],
     server_fds: Sequence[int],
     exports: Sequence[Export],
+    tls: ServerTls | None = None,
+    admitted: Sequence[str] = (),
 ) -> list[str]:
     """The daemon's arguments; it carries them out in this order.
 
     :param blockdevs: ``blockdev-add`` arguments, base first, the filter ``top`` last.
     :param server_fds: the inherited listening socket; none for a daemon without an NBD server.
+    :param tls: the NBD server's certificate; None for plain NBD.
+    :param admitted: with TLS the distinguished names of the certificates that are let in.
     """
     result = ["--chardev", f"socket,id=monitor,path={_escaped(files.monitor)},server=on,wait=off"]
     result += ["--monitor", "chardev=monitor,mode=control", "--pidfile", str(files.pid_file)]
@@ -111,7 +117,9 @@ def arguments(
     for options in blockdevs:
         result += ["--blockdev", json.dumps(dict(options))]
     for fd in server_fds:
-        result += ["--nbd-server", json.dumps(server_options(fd))]
+        for options in () if tls is None else tls.objects(admitted):
+            result += ["--object", json.dumps(options)]
+        result += ["--nbd-server", json.dumps(server_options(fd, tls))]
     for export in exports:
         result += ["--export", json.dumps(export_options(export))]
     return result

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from openvstorage.vpool.exports import command, graph, hold, jobs, listener, nbd
+from openvstorage.vpool.exports import command, graph, hold, jobs, listener, nbd, tls
 from openvstorage.vpool.exports.command import TOP, Export
 from openvstorage.vpool.exports.errors import (
     DaemonGone,
@@ -32,6 +32,7 @@ from openvstorage.vpool.exports.limits import Limits
 from openvstorage.vpool.exports.monitor import Monitor, MonitorLost
 from openvstorage.vpool.exports.run_files import RunFiles
 from openvstorage.vpool.exports.spawn import Output, spawn
+from openvstorage.vpool.exports.tls import ServerTls
 
 if TYPE_CHECKING:
     from openvstorage.vpool.exports.qemu import QemuBuild
@@ -54,12 +55,14 @@ class StorageDaemon:
     :ivar identity: its process.
     :ivar vdisk: guid of the vDisk it serves.
     :ivar epoch: the epoch it was started in.
+    :ivar certificate: name of the certificate that it serves with, see :class:`tls.ServerTls`; None without TLS.
     """
 
     def __init__(self, files: RunFiles, *, vdisk: str, epoch: int, identity: Identity, child: bool) -> None:
         self.identity = identity
         self.vdisk = vdisk
         self.epoch = epoch
+        self.certificate: str | None = None
         self._files = files
         self._group = command.group_id(vdisk, epoch)
         self._nodes: dict[str, dict[str, Any]] = {}
@@ -87,6 +90,8 @@ class StorageDaemon:
         top: str,
         limits: Limits,
         exports: Sequence[Export] = (),
+        tls: ServerTls | None = None,
+        admitted: Sequence[str] = (),
         lock_patience: float = 5.0,
     ) -> Self:
         """Start a daemon and wait until it serves.
@@ -102,6 +107,8 @@ class StorageDaemon:
         :param blockdevs: ``blockdev-add`` arguments, base first; each names its node, format and ``discard``.
         :param top: the node that the filter ``top`` is put on; it is read-only if that one is.
         :param exports: there before the first client is accepted, also one that waited in the listener's backlog.
+        :param tls: what the NBD server proves itself with; None for plain NBD, which belongs on loopback only.
+        :param admitted: with TLS the first value of :meth:`admit`.
         :param lock_patience: seconds to try again while a file is locked: the lock of a killed daemon stays for some
             milliseconds.
         :raise ImageLocked: a file is still open for writing in another process.
@@ -118,7 +125,14 @@ class StorageDaemon:
         while True:
             files = _free_run_files(run_dir, vdisk, epoch)
             words = command.arguments(
-                files, group=group, limits=limits, blockdevs=nodes, server_fds=fds, exports=exports
+                files,
+                group=group,
+                limits=limits,
+                blockdevs=nodes,
+                server_fds=fds,
+                exports=exports,
+                tls=tls,
+                admitted=admitted,
             )
             try:
                 pid, said = spawn([str(build.storage_daemon), *words], log_file, fds)
@@ -136,6 +150,7 @@ class StorageDaemon:
                 raise
             else:
                 daemon.remember(nodes)
+                daemon.certificate = tls.certificate if tls is not None and fds else None
                 return daemon
 
     async def _wait_until_up(self, said: Output) -> None:
@@ -212,8 +227,10 @@ class StorageDaemon:
             if self._ended.is_set():
                 raise DaemonGone(vdisk=self.vdisk, pid=self.identity.pid) from None
             raise refuse(f"its monitor does not answer: {error}") from None
-        if self._group not in {item["name"] for item in objects}:
+        names = [str(item["name"]) for item in objects]
+        if self._group not in names:
             raise refuse(f"it has no throttle group {self._group}")
+        self.certificate = tls.certificate_of(names)
 
     # -- asking --------------------------------------------------------------------------------------------------
 
@@ -336,6 +353,24 @@ class StorageDaemon:
         :raise NotFenced: it was not gone in time. Kill the daemon to be sure.
         """
         await nbd.drop_export(self, name, timeout)
+
+    async def admit(self, admitted: Sequence[str], timeout: float) -> None:
+        """With TLS let in, from the next handshake on, who has a certificate of one of these distinguished names.
+
+        Nobody is disconnected by this: drop the export. Without TLS it does nothing.
+
+        :param timeout: seconds.
+        :raise QmpError: the daemon refused it.
+        :raise QmpInterrupted: it did not answer in time.
+        """
+        if self.certificate is None:
+            return
+        try:
+            async with asyncio.timeout(timeout):
+                path = f"/objects/{tls.LIST_ID}"
+                await self.execute("qom-set", path=path, property="rules", value=tls.rules(admitted))
+        except TimeoutError:
+            raise QmpInterrupted(vdisk=self.vdisk, command="qom-set") from None
 
     async def resize(self, size: int) -> None:
         """Make the vDisk larger.

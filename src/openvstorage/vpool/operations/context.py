@@ -40,6 +40,11 @@ async def _no_heartbeat() -> None:
     """Nothing has to be told that time has passed."""
 
 
+async def _no_certificate() -> bool:
+    """There is none to renew."""
+    return False
+
+
 @dataclass(slots=True)
 class Context:
     """The parts that operations are made of.
@@ -47,6 +52,7 @@ class Context:
     :ivar boundary: awaited between any two steps with the operation's type and the boundary's name. Tests stop the
         process there.
     :ivar heartbeat: awaited every few seconds of service and once at its end.
+    :ivar renew_certificate: awaited as often; tells whether the server has another certificate now.
     :ivar tidy: asks the housekeeping to look for trash and merges soon.
     :ivar respawn: asks for a new daemon for a vDisk whose clients wait for one.
     """
@@ -58,6 +64,7 @@ class Context:
     locks: VDiskLocks = field(default_factory=VDiskLocks)
     boundary: Callable[[str, str], Awaitable[None]] = _nowhere
     heartbeat: Callable[[], Awaitable[None]] = _no_heartbeat
+    renew_certificate: Callable[[], Awaitable[bool]] = _no_certificate
     tidy: Callable[[], None] = lambda: None
     respawn: Callable[[str], None] = lambda _vdisk: None
     _journal: Journal | None = None

@@ -21,6 +21,7 @@ from openvstorage.vpool.exports.identity import Identity, Process
 from openvstorage.vpool.exports.limits import Limits
 from openvstorage.vpool.exports.listener import listen
 from openvstorage.vpool.exports.qemu import QemuBuild
+from openvstorage.vpool.exports.tls import ServerTls
 from openvstorage.vpool.operations.errors import NotFenced
 
 log = logging.getLogger(__name__)
@@ -36,10 +37,12 @@ class Fleet:
 
     :param run_dir: short directory for QMP sockets and pid files.
     :param log_dir: where the daemons' output goes.
+    :ivar tls: what daemons that serve clients are started with; None for plain NBD.
     """
 
     def __init__(self, build: QemuBuild, run_dir: Path, log_dir: Path) -> None:
         self.run_dir = run_dir
+        self.tls: ServerTls | None = None
         self._build = build
         self._log_dir = log_dir
         self._daemons: dict[str, StorageDaemon] = {}
@@ -67,24 +70,29 @@ class Fleet:
         limits: Limits,
         listens: bool = False,
         exports: Sequence[NbdExport] = (),
+        admitted: Sequence[str] = (),
     ) -> StorageDaemon:
         """Start a daemon. Its exports are there before the first client is accepted.
 
         :param listens: whether it serves the port of :meth:`listen`; a daemon for a merge serves nobody.
+        :param admitted: with TLS the distinguished names of the certificates that are let in.
         :raises ExportsError: it does not start.
         """
-        daemon = await StorageDaemon.launch(
-            self._build,
-            self.run_dir,
-            self._log_dir / f"{vdisk}.log",
-            vdisk=vdisk,
-            epoch=epoch,
-            listener=self._listeners[vdisk] if listens else None,
-            blockdevs=blockdevs,
-            top=top,
-            limits=limits,
-            exports=exports,
-        )
+        async with self._starts:
+            daemon = await StorageDaemon.launch(
+                self._build,
+                self.run_dir,
+                self._log_dir / f"{vdisk}.log",
+                vdisk=vdisk,
+                epoch=epoch,
+                listener=self._listeners[vdisk] if listens else None,
+                blockdevs=blockdevs,
+                top=top,
+                limits=limits,
+                exports=exports,
+                tls=self.tls if listens else None,
+                admitted=admitted,
+            )
         self._keep(vdisk, daemon)
         return daemon
 
@@ -101,6 +109,11 @@ class Fleet:
             held.close()
         self._listeners[vdisk] = opened
         return True
+
+    def with_old_certificate(self) -> list[str]:
+        """:returns: the vDisks whose daemons serve with another certificate than the current one."""
+        current = self.tls.certificate if self.tls is not None else None
+        return [vdisk for vdisk, daemon in self.serving().items() if daemon.certificate not in (None, current)]
 
     def left_behind(self) -> list[leftovers.Leftover]:
         """:returns: daemons that an earlier service process seems to have left running."""

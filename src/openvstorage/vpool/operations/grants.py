@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from openvstorage.vpool.model.base import new_guid
 from openvstorage.vpool.model.export import Export, Grant, GrantMode, GrantState
 from openvstorage.vpool.model.vdisk import Snapshot, VDisk
-from openvstorage.vpool.operations import lookups, serving
+from openvstorage.vpool.operations import admission, lookups, serving
 from openvstorage.vpool.operations.errors import GrantRefused, Refused
 from openvstorage.vpool.operations.operation import Operation, Step
 
@@ -78,6 +78,7 @@ class CreateGrant(Operation):
             vdisk_guid=self.vdisk,
             snapshot_guid=self.args.get("snapshot_guid") or None,
             client=self.args["client"],
+            certificate_name=admission.certificate_name(self.context, self.args["client"]),
             consumer=self.args["consumer"],
             mode=self.args["mode"],
             identity=self._identity(),
@@ -190,6 +191,8 @@ async def describe_grant(session: AsyncSession, grant: Grant) -> dict[str, Any]:
         size = (await session.get_one(Snapshot, grant.snapshot_guid)).size
     host, port = (export.address, export.port) if export is not None else (None, None)
     shown = f"[{host}]" if host is not None and ":" in host else host
+    tls = grant.certificate_name is not None
+    scheme = "nbds" if tls else "nbd"
     return {
         "guid": grant.guid,
         "vdisk_guid": grant.vdisk_guid,
@@ -202,8 +205,8 @@ async def describe_grant(session: AsyncSession, grant: Grant) -> dict[str, Any]:
         "export_name": grant.export_name,
         "host": host,
         "port": port,
-        "tls": False,
+        "tls": tls,
         "size": size,
         "deadline": grant.deadline,
-        "uri": f"nbd://{shown}:{port}/{grant.export_name}" if host is not None else None,
+        "uri": f"{scheme}://{shown}:{port}/{grant.export_name}" if host is not None else None,
     }

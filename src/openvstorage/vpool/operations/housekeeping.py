@@ -21,6 +21,7 @@ from openvstorage.vpool.operations.context import Context
 from openvstorage.vpool.operations.errors import OperationError
 from openvstorage.vpool.operations.grants import Respawn, RevokeGrant
 from openvstorage.vpool.operations.merge import FoldFrozen, GaveWay, MergeIntoHead, is_parked
+from openvstorage.vpool.operations.settings import RestartVDisk
 from openvstorage.vpool.operations.tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,8 @@ class Housekeeping:
             self._merge.give_way.set()
         for respawn in self._respawns.values():
             respawn.cancel()
+        if self._respawns:
+            await asyncio.wait(set(self._respawns.values()))
         await self._chores.stop()
         await self._merges.stop()
 
@@ -99,6 +102,7 @@ class Housekeeping:
         """Each for itself: one that fails, such as on a full disk, must not keep the others from being done."""
         for chore in (
             self._context.heartbeat,
+            self._renew_certificate,
             self._context.backend.sweep,
             self._reap,
             self._tasks.purge,
@@ -109,6 +113,17 @@ class Housekeeping:
                 await chore()
             except Exception:
                 log.exception("housekeeping: %s failed", chore.__name__)
+
+    async def _renew_certificate(self) -> None:
+        """Have the certificate issued again in time, and replace the daemons that still serve with an older one."""
+        if await self._context.renew_certificate():
+            log.info("the server's certificate was issued again")
+        for vdisk in self._context.fleet.with_old_certificate():
+            log.info("vDisk %s: its daemon is started again with the new certificate; its clients reconnect", vdisk)
+            try:
+                await self._context.journal.run(RestartVDisk(self._context, {"vdisk_guid": vdisk, "force": True}))
+            except (ExportsError, OperationError) as error:
+                log.error("vDisk %s: %s", vdisk, error)
 
     async def _reap(self) -> None:
         async with self._context.db.read() as session:

@@ -14,7 +14,7 @@ from openvstorage.vpool.exports.errors import DaemonGone, NotOurs
 from openvstorage.vpool.exports.identity import Identity
 from openvstorage.vpool.model.export import Export
 from openvstorage.vpool.model.vdisk import Snapshot, VDisk
-from openvstorage.vpool.operations import serving
+from openvstorage.vpool.operations import admission, serving
 from openvstorage.vpool.operations.context import Context
 from openvstorage.vpool.operations.create import drop_unused_clone_snapshot
 from openvstorage.vpool.operations.housekeeping import Housekeeping
@@ -30,6 +30,7 @@ async def recover(context: Context, tasks: Tasks, housekeeping: Housekeeping) ->
 
     :raises NotOurs: a daemon can neither be adopted nor killed.
     """
+    await admission.note_certificates(context)
     await adopt_daemons(context)
     await context.journal.recover()
     await replace_strange_daemons(context)
@@ -80,7 +81,10 @@ async def adopt_daemons(context: Context) -> None:
 
 async def replace_strange_daemons(context: Context) -> None:
     """Replace adopted daemons that write to another layer than the model says, such as under an older database."""
-    for guid in context.fleet.serving():
+    for guid, daemon in context.fleet.serving().items():
+        if not admission.fits(context, daemon):
+            await serving.replace_daemon(context, guid, "since this start TLS is wanted, or is not any more")
+            continue
         async with context.db.read() as session:
             vdisk = await session.get(VDisk, guid)
         if vdisk is None or vdisk.backend_ref is None or not context.journal.is_settled((guid,)):

@@ -13,21 +13,23 @@ from contextlib import AsyncExitStack
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from openvstorage.vpool.config import is_loopback
 from openvstorage.vpool.exports.command import TOP
 from openvstorage.vpool.exports.command import Export as NbdExport
 from openvstorage.vpool.exports.daemon import StorageDaemon
 from openvstorage.vpool.exports.errors import DaemonError, DaemonGone, ExportsError
 from openvstorage.vpool.exports.identity import Identity
 from openvstorage.vpool.exports.limits import Limits
-from openvstorage.vpool.model.export import Export, Grant, GrantMode, GrantState
+from openvstorage.vpool.model.export import Export, Grant, GrantMode
 from openvstorage.vpool.model.vdisk import Snapshot, VDisk
+from openvstorage.vpool.operations import admission
 from openvstorage.vpool.operations.context import Context
 from openvstorage.vpool.operations.errors import NoPort, UnknownVDisk
 
 log = logging.getLogger(__name__)
 
 DROP_TIMEOUT_SECONDS = 10.0
-SERVED = (GrantState.GRANTING, GrantState.GRANTED)
+SERVED = admission.ADMITTED
 
 
 async def grants_of(session: AsyncSession, vdisk: str) -> list[Grant]:
@@ -77,7 +79,7 @@ async def ensure_daemon(context: Context, vdisk_guid: str) -> StorageDaemon:
     if daemon is not None:
         return daemon
     vdisk, export = await _next_epoch(context, vdisk_guid)
-    if export is not None and not context.fleet.listen(vdisk_guid, export.address, export.port):
+    if export is not None and not _listen(context, export):
         export = await _move_export(context, vdisk_guid)
     grants = await _served_grants(context, vdisk_guid)
     async with AsyncExitStack() as stack:
@@ -97,6 +99,7 @@ async def ensure_daemon(context: Context, vdisk_guid: str) -> StorageDaemon:
             limits=Limits(**vdisk.qos),
             listens=export is not None,
             exports=[_nbd_export(context, grant, ref) for grant, ref in grants],
+            admitted=admission.admitted(grant for grant, _ in grants),
         )
     if export is not None:
         await record_identity(context, vdisk_guid, daemon.identity)
@@ -115,13 +118,22 @@ async def _next_epoch(context: Context, vdisk_guid: str) -> tuple[VDisk, Export 
     return vdisk, export
 
 
+def _listen(context: Context, export: Export) -> bool:
+    """Listen where the vDisk was served before, unless that would now be without TLS where others can reach it."""
+    if context.fleet.tls is None and not is_loopback(export.address):
+        return False
+    return context.fleet.listen(export.vdisk_guid, export.address, export.port)
+
+
 async def _move_export(context: Context, vdisk_guid: str) -> Export:
-    """Another process has taken the port while nothing of ours listened: clients ask again where the vDisk is."""
+    """The vDisk can not be served where it was, such as when another process has taken the port while nothing of ours
+    listened: clients ask again where it is."""
     async with context.db.write() as session:
         export = await session.get_one(Export, vdisk_guid)
-        before = export.port
+        before = f"{export.address} port {export.port}"
         export.port = await _free_port(context, session, vdisk_guid)
-    log.warning("vDisk %s: port %d was taken by another process, it is served on %d", vdisk_guid, before, export.port)
+        export.address = context.node.address
+    log.warning("vDisk %s: not %s, but %s port %d", vdisk_guid, before, export.address, export.port)
     return export
 
 
@@ -170,6 +182,7 @@ async def open_exports(context: Context, vdisk_guid: str) -> None:
     For a snapshot's grant the layers that the daemon does not have open yet are opened first.
     """
     daemon = await ensure_daemon(context, vdisk_guid)
+    await admission.admit(context, daemon)
     grants = await _served_grants(context, vdisk_guid)
     for name in set(await daemon.exports()) - {grant.export_name for grant, _ in grants}:
         await daemon.drop_export(name, DROP_TIMEOUT_SECONDS)
@@ -224,6 +237,7 @@ async def drop(context: Context, vdisk_guid: str, export_name: str) -> None:
     if daemon is None:
         return
     try:
+        await admission.admit(context, daemon)
         await daemon.drop_export(export_name, DROP_TIMEOUT_SECONDS)
         return
     except DaemonGone:

@@ -1,0 +1,84 @@
+"""Certificates of hosts: what is in them, and that nothing is overwritten."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from openvstorage.vpool.access import authority
+from openvstorage.vpool.access.errors import AuthorityError
+from openvstorage.vpool.access.server_certificate import ServerCertificate
+
+
+@pytest.fixture(autouse=True)
+def _small_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(authority, "KEY_BITS", 2048)  # seconds matter here, not strength
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> Path:
+    authority.ensure(tmp_path / "tls", ["127.0.0.1"])
+    return tmp_path / "tls"
+
+
+def test_a_host_gets_what_qemu_looks_for(tls: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    ends = authority.issue_client(tls, "compute-1.example", out)
+    assert sorted(path.name for path in out.iterdir()) == ["ca-cert.pem", "client-cert.pem", "client-key.pem"]
+    assert (out / "client-key.pem").stat().st_mode & 0o777 == 0o600
+    assert (out / "ca-cert.pem").read_bytes() == (tls / "ca-cert.pem").read_bytes()
+    certificate = x509.load_pem_x509_certificate((out / "client-cert.pem").read_bytes())
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    assert [name.value for name in names] == ["compute-1.example"]
+    usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(usage) == [ExtendedKeyUsageOID.CLIENT_AUTH]
+    assert certificate.extensions.get_extension_for_class(x509.KeyUsage).value.key_encipherment
+    assert certificate.not_valid_after_utc == ends == authority.valid_until(out / "client-cert.pem")
+
+
+@pytest.mark.parametrize("there", ["ca-cert.pem", "client-cert.pem", "client-key.pem"])
+def test_nothing_is_overwritten(tls: Path, tmp_path: Path, there: str) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / there).write_text("precious")
+    with pytest.raises(FileExistsError, match=there):
+        authority.issue_client(tls, "compute1", out)
+    assert [path.name for path in out.iterdir()] == [there]
+    assert (out / there).read_text() == "precious"
+
+
+@pytest.mark.parametrize("host", ["", "a,CN=b", "a" * 65, "a b", ".a", "a\n", "ä", "a=b", 'a"', "a+b"])
+def test_names_that_could_be_read_as_others_are_refused(tls: Path, tmp_path: Path, host: str) -> None:
+    with pytest.raises(ValueError, match="host name"):
+        authority.issue_client(tls, host, tmp_path / "out")
+    with pytest.raises(ValueError, match="host name"):
+        authority.distinguished_name(host)
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_an_authority_none_is_made(tmp_path: Path) -> None:
+    with pytest.raises(AuthorityError, match=r"ca-cert\.pem"):
+        authority.issue_client(tmp_path / "tls", "compute1", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_server_certificate_is_renewed_in_time_and_told(tmp_path: Path) -> None:
+    issued = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=authority.SERVER_DAYS - 30)
+    certificate = ServerCertificate.open(tmp_path, ["127.0.0.1"], now=issued)
+    old, told = certificate.fingerprint, []
+    certificate.on_renewal.append(lambda: told.append(certificate.fingerprint))
+    assert await certificate.renew_if_due()
+    assert told == [certificate.fingerprint]
+    assert certificate.fingerprint != old
+    assert not await certificate.renew_if_due()
+
+
+async def test_an_authority_that_ends_soon_is_not_asked_again_and_again(tmp_path: Path) -> None:
+    now = datetime.datetime.now(datetime.UTC)
+    authority.ensure(tmp_path, ["127.0.0.1"], now=now - datetime.timedelta(days=authority.CA_DAYS - 20))
+    certificate = ServerCertificate.open(tmp_path, ["127.0.0.1"])
+    assert not await certificate.renew_if_due()
