@@ -27,6 +27,8 @@ KEEP_SECONDS = 86_400.0
 CLOSE_SECONDS = 30.0
 #: How long a task that was cancelled may take to let go of what it holds.
 CANCEL_SECONDS = 5.0
+#: How soon a waiting client looks again at a task that nobody runs just now.
+LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,14 @@ class Tasks:
         running = self._running.get(guid)
         if running is not None and seconds > 0:
             await asyncio.wait({running}, timeout=seconds)
+        task = await self._find(guid)
+        if task is None or running is not None or seconds <= 0 or TaskStatus(task.status).ready:
+            return task
+        # its operation stays in the journal and is tried again: who waits shall not ask all the time
+        await asyncio.sleep(min(seconds, LOOK_SECONDS))
+        return await self._find(guid)
+
+    async def _find(self, guid: str) -> Task | None:
         async with self._context.db.read() as session:
             return await session.get(Task, guid)
 
