@@ -11,9 +11,11 @@ from pathlib import Path
 
 from openvstorage.aio.paths import Paths, write_private
 
-__all__ = ["REGION", "load_passwords", "make_key_repository", "write_client_files"]
+__all__ = ["REGION", "VOLUME_API", "load_passwords", "make_key_repository", "write_client_files"]
 
 REGION = "RegionOne"
+# Of 2024.1 and later. The client asks for 3.0 of its own, which has no revert.
+VOLUME_API = "3.71"
 
 
 def load_passwords(file: Path, names: Iterable[str]) -> dict[str, str]:
@@ -63,6 +65,7 @@ def write_client_files(paths: Paths, auth_url: str, password: str) -> None:
         "OS_PROJECT_DOMAIN_NAME": "Default",
         "OS_REGION_NAME": REGION,
         "OS_IDENTITY_API_VERSION": "3",
+        "OS_VOLUME_API_VERSION": VOLUME_API,
         # The services listen on loopback; a proxy would catch requests to them.
         "no_proxy": "127.0.0.1,localhost",
     }

@@ -69,6 +69,10 @@ class EdgeEvidence:
         self._log = log
         self._consumer = f"tour-{uuid.uuid4()}"
 
+    def vpool_name(self) -> str:
+        """Return the name that the vPool has for itself."""
+        return self._client.vpools.get(self._vpool_guid).name
+
     def vdisk(self, volume_id: str) -> str:
         """Return the guid of the vDisk behind a volume. Raises EvidenceMismatch if there is none."""
         name = f"volume-{volume_id}"

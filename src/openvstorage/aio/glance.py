@@ -56,7 +56,8 @@ class Glance:
             },
             "database": {"connection": database, "max_pool_size": 10},
             "glance_store": {"default_backend": "files"},
-            "files": {"filesystem_store_datadir": data / "images"},
+            # The image of a volume is as large as the volume, and mostly zeros.
+            "files": {"filesystem_store_datadir": data / "images", "filesystem_thin_provisioning": True},
             "os_glance_staging_store": {"filesystem_store_datadir": data / "staging"},
             "os_glance_tasks_store": {"filesystem_store_datadir": data / "tasks"},
             "oslo_concurrency": {"lock_path": paths.run},

@@ -15,6 +15,7 @@ from queue import Empty, Queue
 from types import TracebackType
 from typing import IO, Any
 
+from openvstorage.aio.credentials import VOLUME_API
 from openvstorage.aio.errors import AioError
 from openvstorage.aio.supervisor import base_environment
 
@@ -45,6 +46,7 @@ class OpenStackShell:
             **base_environment(),
             "OS_CLIENT_CONFIG_FILE": str(clouds),
             "OS_CLOUD": cloud,
+            "OS_VOLUME_API_VERSION": VOLUME_API,
             # Else what it prints waits in a buffer while the end mark, printed by another process, overtakes it.
             "PYTHONUNBUFFERED": "1",
             "HOME": str(clouds.parent),

@@ -42,6 +42,8 @@ def uwsgi_program(
             *(environment.program("uwsgi"), "--http-socket", f"127.0.0.1:{port}", "--module", f"{module}:application"),
             *("--master", "--processes", "2", "--threads", "4", "--enable-threads", "--lazy-apps", "--need-app"),
             *("--thunder-lock", "--buffer-size", "65535", "--so-keepalive", "--add-header", "Connection: close"),
+            # Glance's client sends images in parts of 1 MiB, which is a few bytes more than uWSGI takes by itself.
+            *("--chunked-input-limit", str(16 * 1024**2), "--chunked-input-timeout", "60"),
             # Workers die with their master, even when it is killed.
             *("--no-orphans", "--disable-logging", "--log-master"),
             *(("--pyargv", arguments) if arguments else ()),
