@@ -43,7 +43,7 @@ async def test_many_layers_that_are_not_worth_a_merge_hide_none_that_is(
                 session.add(Layer(guid=above, state=LayerState.FROZEN, size=MIB, parent_guid=below))
         real = backend._worth
         monkeypatch.setattr(backend, "_worth", lambda into, layer: not into.startswith("0000") and real(into, layer))
-        monkeypatch.setattr("openvstorage.vpool.backends.layers.backend.PAGES", 1)
+        monkeypatch.setattr("openvstorage.vpool.backends.layers.backend.PAGE", 50)
         await with_dropped_snapshot(vpool, "a")
         for _ in range(4):
             await vpool.settle()

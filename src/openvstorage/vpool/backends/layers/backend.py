@@ -40,9 +40,8 @@ from openvstorage.vpool.model.vdisk import VDisk
 STATS_AGE_SECONDS = 5.0
 #: A layer of up to so many bytes is always merged.
 CHEAP_MERGE = 1024**3
-#: The search for merges looks at so many pages of so many layers at a time.
-PAGES = 20
-PAGE = 50
+#: The search for merges looks at so many layers at a time.
+PAGE = 500
 
 
 class LayersBackend:
@@ -321,16 +320,14 @@ class LayersBackend:
     async def _unnamed(self, session: AsyncSession) -> list[Merge]:
         """Layers that nobody names. Many may never be worth a merge: the search goes on where the last one ended."""
         found: list[Merge] = []
-        for _ in range(PAGES):
-            page = await lines.unnamed_with_one_child(session, self._looked_at, PAGE)
-            for below, guid in page:
-                base = (await session.get_one(Layer, below)).parent_guid
-                merge = Merge(guid, below, base, await lines.head_of(session, guid))
-                if self._worth(guid, below) and self._fits(merge, [below]):
-                    found.append(merge)
-            self._looked_at = page[-1][0] if len(page) == PAGE else ""
-            if not self._looked_at:
-                break
+        page = await lines.unnamed_with_one_child(session, self._looked_at, PAGE)
+        self._looked_at = page[-1][0] if len(page) == PAGE else ""
+        for below, base, guid in page:
+            if not self._worth(guid, below):
+                continue
+            merge = Merge(guid, below, base, await lines.head_of(session, guid))
+            if self._fits(merge, [below]):
+                found.append(merge)
         return found
 
     async def _skips(self, session: AsyncSession) -> list[Merge]:

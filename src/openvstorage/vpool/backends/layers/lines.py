@@ -136,12 +136,12 @@ async def known(session: AsyncSession, guids: list[str]) -> set[str]:
     return found
 
 
-async def unnamed_with_one_child(session: AsyncSession, after: str, limit: int) -> list[tuple[str, str]]:
-    """:returns: (layer, its only child) for frozen layers that no snapshot and no vDisk names, in the order of their
-    guids, from the first one after ``after``."""
+async def unnamed_with_one_child(session: AsyncSession, after: str, limit: int) -> list[tuple[str, str | None, str]]:
+    """:returns: (layer, what it lies on, its only child) for frozen layers that no snapshot and no vDisk names, in the
+    order of their guids, from the first one after ``after``."""
     child = aliased(Layer)
     rows = await session.execute(
-        select(Layer.guid, func.min(child.guid))
+        select(Layer.guid, Layer.parent_guid, func.min(child.guid))
         .join(child, child.parent_guid == Layer.guid)
         .where(
             Layer.state == LayerState.FROZEN,
@@ -149,12 +149,12 @@ async def unnamed_with_one_child(session: AsyncSession, after: str, limit: int) 
             ~exists().where(Snapshot.backend_ref == Layer.guid),
             ~exists().where(VDisk.backend_ref == Layer.guid),
         )
-        .group_by(Layer.guid)
+        .group_by(Layer.guid, Layer.parent_guid)
         .having(func.count(child.guid) == 1)
         .order_by(Layer.guid)
         .limit(limit)
     )
-    return [(layer, over) for layer, over in rows]
+    return [(layer, base, over) for layer, base, over in rows]
 
 
 async def due_to_skip(session: AsyncSession, stride: int, limit: int = 50) -> list[str]:
