@@ -14,6 +14,7 @@ from openvstorage.edge.errors import EdgeError
 from openvstorage.edge.handle import NbdHandle
 from openvstorage.edge.location import NbdLocation
 from openvstorage.edge.nbd import NbdClient
+from openvstorage.edge.tls import client_context, host_directory
 
 __all__ = ["OpenvStorageEdgeConnector"]
 
@@ -118,9 +119,8 @@ def _locate(properties: dict[str, Any]) -> NbdLocation:
 
 
 def _connect(location: NbdLocation) -> NbdClient:
-    if location.tls:
-        raise exception.BrickException(f"the edge at {location.host} wants TLS, for which this process has no key")
     try:
-        return NbdClient.connect(location.host, location.port, location.export)
+        tls = client_context(host_directory()) if location.tls else None
+        return NbdClient.connect(location.host, location.port, location.export, tls=tls)
     except EdgeError as error:
         raise exception.BrickException(str(error)) from error

@@ -59,7 +59,8 @@ class OpenvStorageEdgeVolumeDriver(GroupOperations, ManageOperations, driver.Vol
             client = opts.make_client(self.configuration)
         except ConfigurationError as error:
             raise SetupError(message=setup_fault(error)) from error
-        self._pool = Pool(client, self.configuration.openvstorage_vpool_guid)
+        tls_dir = Path(self.configuration.openvstorage_edge_tls_dir)
+        self._pool = Pool(client, self.configuration.openvstorage_vpool_guid, tls_dir)
         LOG.debug(
             "libovsvolumedriver.do_setup %s: vPool %s at %s, port %s",
             self._backend_name,

@@ -51,15 +51,16 @@ def format_vdisk(pool: Pool, vdisk_guid: str, volume: Any) -> None:
             nbd.flush()
 
 
-def fill(context: Any, volume: Any, target: NbdLocation, image: Path, image_format: str) -> None:
+def fill(context: Any, volume: Any, target: NbdLocation, tls_dir: Path | None, image: Path, image_format: str) -> None:
     """Encrypt an image into a volume that has its header.
 
+    :param tls_dir: this host's certificate, None without TLS.
     :param image_format: what Cinder has found the image to be.
     :raises QemuImgFailed: it does not fit behind the header.
     """
     wanted = volume_utils.check_encryption_provider(volume, context)
     with _passphrase(context, wanted) as passphrase:
-        qemu_img.encrypt(image, target, source_format=image_format, passphrase_file=passphrase)
+        qemu_img.encrypt(image, target, source_format=image_format, passphrase_file=passphrase, tls_dir=tls_dir)
 
 
 @contextmanager

@@ -22,8 +22,9 @@ from openvstorage.cinder import encryption
 from openvstorage.cinder.connection import edge_location
 from openvstorage.cinder.errors import translated
 from openvstorage.cinder.pool import GIB, Pool
-from openvstorage.cinder.transfer import opened, plain_location, transfer
+from openvstorage.cinder.transfer import opened, reached, transfer
 from openvstorage.edge.handle import NbdHandle
+from openvstorage.edge.location import NbdLocation
 from openvstorage.edge.stream import StreamWriter
 
 __all__ = ["can_stream", "download", "download_encrypted", "stream", "upload"]
@@ -88,8 +89,8 @@ def download(pool: Pool, context: Any, volume: Any, image_service: Any, image_id
         if not fetched and can_stream(pool, meta, None, uses_cache=False):
             stream(pool, vdisk_guid, context, volume, image_service, image_id, is_new=False)
         elif pool.has_grants:
-            with transfer(pool, vdisk_guid, "rw") as grant:
-                _convert(context, volume, image_service, image_id, plain_location(grant).uri, disable_sparse)
+            with reached(pool, vdisk_guid, "rw") as target:
+                _convert(context, volume, image_service, image_id, target, disable_sparse)
         else:
             _convert_for_edge(context, volume, image_service, meta, edge_location(pool, vdisk_guid).uri, disable_sparse)
 
@@ -106,7 +107,8 @@ def download_encrypted(pool: Pool, context: Any, volume: Any, image_service: Any
             _inspected(context, volume, image_service, meta) as (path, data),
             transfer(pool, vdisk_guid, "rw") as grant,
         ):
-            encryption.fill(context, volume, plain_location(grant), Path(path), data.file_format)
+            location, tls_dir = NbdLocation.from_grant(grant), pool.edge_tls_dir if grant.tls else None
+            encryption.fill(context, volume, location, tls_dir, Path(path), data.file_format)
 
 
 def upload(pool: Pool, context: Any, volume: Any, image_service: Any, image_meta: dict[str, Any]) -> None:
@@ -129,8 +131,7 @@ def upload(pool: Pool, context: Any, volume: Any, image_service: Any, image_meta
                     context, image_service, image_meta, None, volume, run_as_root=False, volume_fd=file
                 )
         else:
-            with transfer(pool, vdisk_guid, "ro") as grant:
-                source = plain_location(grant).uri
+            with reached(pool, vdisk_guid, "ro") as source:
                 _upload_converted(context, volume, image_service, image_meta, source, is_compressed)
 
 

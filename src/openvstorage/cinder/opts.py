@@ -14,6 +14,7 @@ from cinder.volume import configuration
 from oslo_config import cfg
 
 from openvstorage.client import Client, ConfigurationError
+from openvstorage.edge.tls import DEFAULT_DIRECTORY
 
 __all__ = ["GUIDE_NAMES", "OPTIONS", "list_opts", "make_client", "register"]
 
@@ -39,6 +40,12 @@ OPTIONS: list[cfg.Opt] = [
         "openvstorage_insecure",
         default=False,
         help="Accept any certificate. Whoever can answer in place of the cluster then gets the password.",
+    ),
+    cfg.StrOpt(
+        "openvstorage_edge_tls_dir",
+        default=str(DEFAULT_DIRECTORY),
+        help="Directory with this host's certificate for the edge (ca-cert.pem, client-cert.pem, client-key.pem), as "
+        "'openvstorage enroll' makes it for the name that this host has. Only used where vDisks are served with TLS.",
     ),
     cfg.FloatOpt(
         "openvstorage_timeout",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from cinder import exception
@@ -11,6 +12,7 @@ from oslo_log import log as logging
 from openvstorage.cinder.errors import SetupError
 from openvstorage.cinder.qos import limits
 from openvstorage.client import AlreadyExists, Client, Grant, HasClones, InUse, NotFound, Qos
+from openvstorage.edge.tls import DEFAULT_DIRECTORY
 
 __all__ = ["GIB", "OnPool", "Pool"]
 
@@ -25,10 +27,14 @@ class Pool:
     Methods raise the library's errors, which the driver translates, and Cinder's where they say so.
     """
 
-    def __init__(self, client: Client, vpool_guid: str) -> None:
-        """Work on the vPool ``vpool_guid`` through ``client``."""
+    def __init__(self, client: Client, vpool_guid: str, edge_tls_dir: Path = DEFAULT_DIRECTORY) -> None:
+        """Work on the vPool ``vpool_guid`` through ``client``.
+
+        :param edge_tls_dir: this host's certificate, for transfers from and to an edge with TLS.
+        """
         self.client = client
         self.vpool_guid = vpool_guid
+        self.edge_tls_dir = edge_tls_dir
 
     def has(self, feature: str) -> bool:
         """Tell whether the cluster announces an extension; an Open vStorage cluster has none."""

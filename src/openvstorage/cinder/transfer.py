@@ -17,8 +17,10 @@ from openvstorage.cinder.pool import Pool
 from openvstorage.client import Grant, InUse, Mode, OpenvStorageError
 from openvstorage.edge.location import NbdLocation
 from openvstorage.edge.nbd import NbdClient
+from openvstorage.edge.relay import relayed
+from openvstorage.edge.tls import client_context
 
-__all__ = ["is_transfer", "opened", "plain_location", "transfer"]
+__all__ = ["is_transfer", "opened", "reached", "transfer"]
 
 LOG = logging.getLogger(__name__)
 
@@ -53,18 +55,24 @@ def transfer(pool: Pool, vdisk_guid: str, mode: Mode) -> Iterator[Grant]:
 def opened(pool: Pool, vdisk_guid: str, mode: Mode) -> Iterator[NbdClient]:
     """Hold a transfer and a connection to the vDisk. Raises as ``transfer``, and EdgeError."""
     with transfer(pool, vdisk_guid, mode) as grant:
-        location = plain_location(grant)
-        with NbdClient.connect(location.host, location.port, location.export) as nbd:
+        tls = client_context(pool.edge_tls_dir) if grant.tls else None
+        with NbdClient.connect(grant.host, grant.port, grant.export_name, tls=tls) as nbd:
             yield nbd
 
 
-def plain_location(grant: Grant) -> NbdLocation:
-    """Give where a grant is served. :raises VolumeDriverException: only with TLS, which this process cannot do."""
-    location = NbdLocation.from_grant(grant)
-    if location.tls:
-        words = f"the edge at {location.host} wants TLS, for which cinder-volume has no certificate"
-        raise exception.VolumeDriverException(message=words)
-    return location
+@contextmanager
+def reached(pool: Pool, vdisk_guid: str, mode: Mode) -> Iterator[str]:
+    """Hold a transfer, and give a URI at which Cinder's own ``qemu-img`` finds the vDisk, with TLS or without.
+
+    Raises as ``opened``.
+    """
+    with transfer(pool, vdisk_guid, mode) as grant:
+        location = NbdLocation.from_grant(grant)
+        if not location.tls:
+            yield location.uri
+            return
+        with relayed(location, pool.edge_tls_dir, writable=mode == "rw") as uri:
+            yield uri
 
 
 def is_transfer(grant: Grant) -> bool:

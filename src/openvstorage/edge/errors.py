@@ -17,6 +17,7 @@ __all__ = [
     "LocationInvalid",
     "ProtocolViolated",
     "QemuImgFailed",
+    "RelayFailed",
     "RequestFailed",
     "RequestInvalid",
     "TlsFailed",
@@ -115,3 +116,9 @@ class QemuImgFailed(EdgeError):
     """``qemu-img`` ended with an error; its words are in the message."""
 
     template = "qemu-img {subcommand} failed with status {status}: {text}"
+
+
+class RelayFailed(EdgeError):
+    """A location with TLS could not be passed on to a program without TLS."""
+
+    template = "qemu-nbd could not open {location}: {reason}"

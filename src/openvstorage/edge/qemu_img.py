@@ -16,9 +16,22 @@ from typing import Any
 from openvstorage.edge.errors import QemuImgFailed
 from openvstorage.edge.location import Location, NbdLocation
 
-__all__ = ["Image", "LuksCipher", "compare", "convert", "create_luks_header", "encrypt", "info"]
+__all__ = [
+    "Image",
+    "LuksCipher",
+    "compare",
+    "convert",
+    "create_luks_header",
+    "credentials",
+    "encrypt",
+    "image_options",
+    "info",
+]
 
 Image = Path | Location
+
+#: Id of this host's certificate in a tool that is given one.
+_CREDENTIALS = "edge"
 
 # QEMU measures how many rounds of key derivation fit into a time, and now and then fails to on a busy host.
 _NO_CPU_CLOCK = "Unable to get accurate CPU usage"
@@ -47,16 +60,18 @@ def convert(
     target_format: str,
     create: bool = True,
     target_is_zero: bool = False,
+    tls_dir: Path | None = None,
     timeout: float | None = None,
 ) -> None:
     """Copy an image; zeroes are not stored at the target where it can be avoided.
 
     :param create: make the target; False writes into the one that is there, as an export always is.
     :param target_is_zero: the target is known to read as zeroes, so zeroes are left out. Needs ``create=False``.
+    :param tls_dir: this host's certificate, see :mod:`openvstorage.edge.tls`; needed for a location with TLS.
     :param timeout: seconds after which qemu-img is ended; None waits as long as it takes.
     :raises QemuImgFailed: qemu-img is missing, failed or did not end in time.
     """
-    options = ["-f", source_format, "-O", target_format]
+    options = [*credentials(tls_dir), "-f", source_format, "-O", target_format]
     if not create:
         options.append("-n")
     if target_is_zero:
@@ -65,13 +80,20 @@ def convert(
 
 
 def compare(
-    first: Image, second: Image, *, first_format: str, second_format: str, timeout: float | None = None
+    first: Image,
+    second: Image,
+    *,
+    first_format: str,
+    second_format: str,
+    tls_dir: Path | None = None,
+    timeout: float | None = None,
 ) -> bool:
     """Tell whether two images have the same content; a longer one is the same when the rest reads as zeroes.
 
     :raises QemuImgFailed: one of them could not be read, or as ``convert``.
     """
-    arguments = ["-f", first_format, "-F", second_format, "--", _name(first), _name(second)]
+    formats = ["-f", first_format, "-F", second_format]
+    arguments = [*credentials(tls_dir), *formats, "--", _name(first), _name(second)]
     return _run("compare", arguments, timeout, differs=1).returncode == 0
 
 
@@ -95,16 +117,17 @@ def create_luks_header(target: Path, *, cipher: LuksCipher, passphrase_file: Pat
     _run("create", arguments, None)
 
 
-def encrypt(source: Path, target: NbdLocation, *, source_format: str, passphrase_file: Path) -> None:
+def encrypt(
+    source: Path, target: NbdLocation, *, source_format: str, passphrase_file: Path, tls_dir: Path | None = None
+) -> None:
     """Copy an image into an export that begins with a LUKS header, encrypting it.
 
     :raises QemuImgFailed: as ``convert``, or it does not fit behind the header, or the passphrase is not its.
     """
-    _name(target)  # refuses TLS
-    server = f"file.server.type=inet,file.server.host={_escaped(target.host)},file.server.port={target.port}"
-    options = f"driver=luks,key-secret=luks,file.driver=nbd,{server},file.export={_escaped(target.export)}"
+    options = f"driver=luks,key-secret=luks,{_options(target, 'file.')}"
     arguments = [
         "-n",
+        *credentials(tls_dir),
         *_secret(passphrase_file),
         "-f",
         source_format,
@@ -116,16 +139,48 @@ def encrypt(source: Path, target: NbdLocation, *, source_format: str, passphrase
     _run("convert", arguments, None)
 
 
-def info(image: Image, *, image_format: str, timeout: float | None = None) -> dict[str, Any]:
+def info(
+    image: Image, *, image_format: str, tls_dir: Path | None = None, timeout: float | None = None
+) -> dict[str, Any]:
     """Give what ``qemu-img info --output json`` says, among it ``virtual-size`` in bytes.
 
     An image in use by another process is read all the same (``--force-share``).
 
     :raises QemuImgFailed: the image is not there or not of that format, or as ``convert``.
     """
-    arguments = ["--output", "json", "--force-share", "-f", image_format, "--", _name(image)]
+    options = [*credentials(tls_dir), "--output", "json", "--force-share", "-f", image_format]
+    arguments = [*options, "--", _name(image)]
     answer: dict[str, Any] = json.loads(_run("info", arguments, timeout).stdout)
     return answer
+
+
+def credentials(tls_dir: Path | None) -> list[str]:
+    """The arguments by which QEMU's tools are given a host's certificate; none for None."""
+    if tls_dir is None:
+        return []
+    directory = _escaped(str(tls_dir.absolute()))
+    return ["--object", f"tls-creds-x509,id={_CREDENTIALS},endpoint=client,verify-peer=on,dir={directory}"]
+
+
+def image_options(location: NbdLocation) -> str:
+    """What ``--image-opts`` of QEMU's tools takes for a location; with TLS it needs :func:`credentials`."""
+    return f"driver=raw,{_options(location, 'file.')}"
+
+
+def _options(location: NbdLocation, prefix: str) -> str:
+    options = _nbd(location)
+    return ",".join(f"{prefix}{name}={_escaped(value)}" for name, value in options.items())
+
+
+def _nbd(location: NbdLocation) -> dict[str, str]:
+    options = {
+        "driver": "nbd",
+        "server.type": "inet",
+        "server.host": location.host,
+        "server.port": str(location.port),
+        "export": location.export,
+    }
+    return {**options, "tls-creds": _CREDENTIALS} if location.tls else options
 
 
 def _secret(passphrase_file: Path) -> list[str]:
@@ -142,7 +197,8 @@ def _name(image: Image) -> str:
         # An absolute path begins with a slash, so a colon in it is never taken for a protocol.
         return str(image.absolute())
     if isinstance(image, NbdLocation) and image.tls:
-        raise ValueError("qemu-img is not given TLS credentials here: use NbdClient for a location with TLS")
+        # A URI has no room for credentials. Every value in it is a text, so none is read as more than that.
+        return "json:" + json.dumps({f"file.{name}": value for name, value in _nbd(image).items()})
     return image.uri
 
 

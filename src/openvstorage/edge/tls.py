@@ -6,16 +6,25 @@ makes one.
 
 from __future__ import annotations
 
+import os
 import ssl
 from pathlib import Path
 
 from openvstorage.edge.errors import CertificateUnusable
 
-__all__ = ["CLIENT_FILES", "DEFAULT_DIRECTORY", "client_context"]
+__all__ = ["CLIENT_FILES", "DEFAULT_DIRECTORY", "client_context", "host_directory"]
 
 #: Where this host's certificate is looked for when nothing else is said.
 DEFAULT_DIRECTORY = Path("/etc/pki/openvstorage")
 CLIENT_FILES = ("ca-cert.pem", "client-cert.pem", "client-key.pem")
+
+
+_VARIABLE = "OPENVSTORAGE_EDGE_TLS_DIR"
+
+
+def host_directory() -> Path:
+    """Where this host's certificate is, for code that has no configuration: as the environment says, or the default."""
+    return Path(os.environ.get(_VARIABLE) or DEFAULT_DIRECTORY)
 
 
 def client_context(directory: Path) -> ssl.SSLContext:
