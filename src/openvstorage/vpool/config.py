@@ -67,6 +67,10 @@ class ServiceConfig:
         unknown = set(values) - known if isinstance(values, dict) else {"(not an object)"}
         if unknown:
             raise ConfigError(f"{data / FILE_NAME} has unknown settings: {', '.join(sorted(unknown))}")
+        for field in fields(cls):
+            wanted = (bool, type(None)) if field.default is None else (type(field.default),)
+            if field.name in values and type(values[field.name]) not in wanted:
+                raise ConfigError(f"{data / FILE_NAME}: {field.name} must be of type {wanted[0].__name__}")
         return cls(**values)
 
     def changed(self, values: Mapping[str, Any]) -> Self:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 
 from openvstorage.vpool.access.accounts import Accounts
 from openvstorage.vpool.access.limits import RateLimit
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 MAX_FILES = 65_536
 #: Clients keep connections in a pool; one that is closed just as it is used again costs them a doubt.
 KEEP_ALIVE_SECONDS = 75
+#: How long a stop waits for answers under way; who waits for a task asks again after the restart.
+GRACEFUL_SECONDS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,36 +87,42 @@ async def _serve_pool(
     await ensure_administrator(accounts, directory.password_file)
     config.save(directory.root)
     certificate = await asyncio.to_thread(ServerCertificate.open, directory.tls, config.server_names())
-    tls = certificate.files
     operations = await assemble(config, directory, db, claimed, inventory, certificate, boundary=options.boundary)
-    await operations.start()
     settings = ApiSettings(
         cluster_id=claimed.guid,
         strict_compat=config.strict_compat,
         token_limit=RateLimit(calls=config.token_calls),
     )
-    app = create_app(ApiContext(db, operations, accounts, Tokens(db), settings))
+    server = _server(create_app(ApiContext(db, operations, accounts, Tokens(db), settings)), certificate)
+    await operations.start()
+    try:
+        state = _state(directory, config, inventory, certificate.files.ca_file)
+        write_private(directory.state_file, json.dumps(state, indent=2) + "\n")
+        with _ends_on_signal(server):
+            log.info("vPool %s is served at https://%s", config.vpool, config.listen)
+            await server.serve(sockets=[listener])
+    finally:
+        log.info("stopping; storage daemons live on")
+        await operations.stop()
+
+
+def _server(app: FastAPI, certificate: ServerCertificate) -> _Server:
     server = _Server(
         uvicorn.Config(
             app,
-            ssl_certfile=tls.certificate,
-            ssl_keyfile=tls.key,
+            ssl_certfile=certificate.files.certificate,
+            ssl_keyfile=certificate.files.key,
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=False,  # whoever is on this machine could otherwise name another address to the login limit
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=3,
+            timeout_graceful_shutdown=GRACEFUL_SECONDS,
         )
     )
     certificate.on_renewal.append(server.renew_certificate)
-    write_private(directory.state_file, json.dumps(_state(directory, config, inventory, tls.ca_file), indent=2) + "\n")
-    with _ends_on_signal(server):
-        log.info("vPool %s is served at https://%s", config.vpool, config.listen)
-        await server.serve(sockets=[listener])
-    log.info("stopping; storage daemons live on")
-    await operations.stop()
+    return server
 
 
 def _allow_many_files() -> None:

@@ -21,6 +21,12 @@ def test_an_address_that_can_not_be_listened_on_is_refused_in_words(listen: str)
         ServiceConfig(listen=listen).checked()
 
 
+@pytest.mark.parametrize("choice", [True, False, None])
+def test_a_choice_about_encryption_is_kept(tmp_path: Path, choice: bool | None) -> None:
+    ServiceConfig(edge_tls=choice).save(tmp_path)
+    assert ServiceConfig.load(tmp_path).edge_tls is choice
+
+
 def test_an_ipv6_address_is_understood() -> None:
     assert ServiceConfig(listen="[::1]:443").endpoint() == ("::1", 443)
 
@@ -57,6 +63,9 @@ def test_names_that_are_none_for_a_vpool(name: str) -> None:
 def test_a_file_that_is_not_understood_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"listne": "x"}')
     with pytest.raises(ConfigError, match="listne"):
+        ServiceConfig.load(tmp_path)
+    (tmp_path / "config.json").write_text('{"first_port": "26500"}')
+    with pytest.raises(ConfigError, match="first_port must be of type int"):
         ServiceConfig.load(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ConfigError, match="not JSON"):
