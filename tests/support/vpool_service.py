@@ -19,11 +19,13 @@ class VpoolService:
 
     The command is taken from the development environment, whichever environment the test itself runs in.
 
+    :param edge_tls: serve vDisks with TLS, on loopback too.
     :ivar status: what ``openvstorage status --json`` says.
     """
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, *, edge_tls: bool = False) -> None:
         self.data = data
+        self._options = ["--edge-tls"] if edge_tls else []
         self.status: dict[str, Any] = {}
         self._command = str(ROOT / ".venv" / "bin" / "openvstorage")
         self._port = _free_port()
@@ -41,7 +43,7 @@ class VpoolService:
         self.status = {}
         log = self.data.with_suffix(".log").open("ab")
         command = [self._command, "serve", "--data", str(self.data), "--listen", f"127.0.0.1:{self._port}"]
-        command += ["--token-calls", "0"]  # one address, many clients
+        command += ["--token-calls", "0", *self._options]  # one address, many clients
         self._process = subprocess.Popen(command, stdout=log, stderr=log, env=_environment())
         deadline = time.monotonic() + 60
         while not self._healthy():
@@ -57,6 +59,11 @@ class VpoolService:
         self._process.wait(timeout=30)
         for pid in _processes_of(self.data):
             os.kill(pid, signal.SIGKILL)
+
+    def enroll(self, host: str, out: Path) -> str:
+        """Issue a host's certificate. :returns: what the command says."""
+        command = [self._command, "enroll", host, "--data", str(self.data), "--out", str(out)]
+        return subprocess.run(command, capture_output=True, text=True, env=_environment(), check=True).stdout
 
     def _healthy(self) -> bool:
         command = [self._command, "status", "--data", str(self.data), "--json"]
