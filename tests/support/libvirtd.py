@@ -14,10 +14,14 @@ import tempfile
 import time
 from pathlib import Path
 
-__all__ = ["WRITER", "Libvirtd", "bindings", "missing"]
+__all__ = ["TREES", "WRITER", "Libvirtd", "bindings", "missing"]
+
+_NEWER = Path(__file__).resolve().parents[2] / "var" / "libvirt-11"
+#: Where libvirt and QEMU are, by a name for test ids: the machine's own, and those of ``fetch_libvirt11.sh`` if there.
+TREES = {"system": Path("/")} | ({"libvirt-11": _NEWER} if (_NEWER / "usr/sbin/libvirtd").exists() else {})
 
 _BINDINGS = Path("/usr/lib/python3/dist-packages")
-_DAEMON = "/usr/sbin/libvirtd"
+_DAEMON = "usr/sbin/libvirtd"
 
 #: A boot sector that writes for ever to the disk it was booted from, one sector at a time through the BIOS. The n-th
 #: write goes to sector 64 + n % 65536 and holds n and the number of failed writes so far (little-endian, 32 bits each).
@@ -41,7 +45,7 @@ WRITER = (
 
 def missing() -> str | None:
     """Say what is missing for real guests, None if nothing is."""
-    needed = [_DAEMON, str(_BINDINGS / "libvirt.py"), "/usr/bin/qemu-system-x86_64", "/usr/bin/setpriv"]
+    needed = [f"/{_DAEMON}", str(_BINDINGS / "libvirt.py"), "/usr/bin/qemu-system-x86_64", "/usr/bin/setpriv"]
     absent = [path for path in needed if not Path(path).exists()]
     return f"real guests need {', '.join(absent)}" if absent else None
 
@@ -57,10 +61,12 @@ def bindings() -> None:
 class Libvirtd:
     """The daemon. Use it by ``with``.
 
+    :param tree: where libvirt and QEMU are, one of :data:`TREES`.
     :ivar uri: where it listens.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tree: Path = TREES["system"]) -> None:
+        self._tree = tree
         # Socket paths have 107 bytes at most, which pytest's directories use up.
         self._root = Path(tempfile.mkdtemp(prefix="lv-", dir="/tmp"))
         self.uri = f"qemu+unix:///session?socket={self._root}/run/libvirt/libvirt-sock"
@@ -68,13 +74,17 @@ class Libvirtd:
 
     def __enter__(self) -> Libvirtd:
         places = {"XDG_CONFIG_HOME": "config", "XDG_CACHE_HOME": "cache", "XDG_RUNTIME_DIR": "run", "HOME": "home"}
-        environment = {"PATH": os.environ["PATH"]}
+        environment = {"PATH": os.environ["PATH"], **self._places_in_tree()}
         for name, place in places.items():
             (self._root / place).mkdir()
             shutil.chown(self._root / place, "nobody")
             environment[name] = str(self._root / place)
         self._root.chmod(0o755)
-        command = ["setpriv", "--reuid=nobody", "--clear-groups", _DAEMON, "--timeout", "0"]
+        (self._root / "config/libvirt").mkdir(mode=0o755)
+        # The guests' output goes to files; there is no second daemon for that.
+        (self._root / "config/libvirt/qemu.conf").write_text('stdio_handler = "file"\n')
+        shutil.chown(self._root / "config/libvirt", "nobody")
+        command = ["setpriv", "--reuid=nobody", "--clear-groups", str(self._tree / _DAEMON), "--timeout", "0"]
         log = (self._root / "libvirtd.log").open("wb")
         self._process = subprocess.Popen(command, env=environment, cwd=self._root, stdout=log, stderr=log)
         deadline = time.monotonic() + 60
@@ -83,6 +93,19 @@ class Libvirtd:
                 raise RuntimeError((self._root / "libvirtd.log").read_text())
             time.sleep(0.1)
         return self
+
+    def _places_in_tree(self) -> dict[str, str]:
+        """Give what makes programs of another place than / find their own libraries, modules and each other."""
+        if self._tree == TREES["system"]:
+            return {}
+        (modules,) = self._tree.glob("usr/lib/*/libvirt/connection-driver")
+        libraries = modules.parents[1]
+        return {
+            "PATH": f"{self._tree / 'usr/bin'}:{os.environ['PATH']}",
+            "LD_LIBRARY_PATH": f"{libraries}:{self._tree / 'lib' / libraries.name}",
+            "LIBVIRT_DRIVER_DIR": str(modules),
+            "QEMU_MODULE_DIR": str(libraries / "qemu"),
+        }
 
     def __exit__(self, *_: object) -> None:
         assert self._process is not None
