@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 from tests.support.audit import audit, calm
-from tests.support.crash import daemons, in_child, kill, kill_daemons
+from tests.support.crash import daemons, in_child, kill, kill_daemons, until
 from tests.support.crash_scenarios import disk, dropped, first, granted, revoked, snapped, snapshot, vdisk, written
 from tests.support.crash_world import Disk, World, fits, look
 from tests.support.engine import MIB, Engine, TaskFailed, connect, engine
@@ -35,6 +35,7 @@ from openvstorage.vpool.exports.run_files import RunFiles
 from openvstorage.vpool.model.database import Database
 from openvstorage.vpool.model.export import Export
 from openvstorage.vpool.model.vdisk import VDisk
+from openvstorage.vpool.operations import housekeeping
 from openvstorage.vpool.pool import PoolDirectory, PoolError, claim
 
 pytestmark = [pytest.mark.crash]
@@ -300,6 +301,37 @@ async def claim_pid(data: Path, guid: str, pid: int | None, *, rebooted: bool = 
             return (await session.get_one(Export, guid)).port
     finally:
         await database.close()
+
+
+# -- daemons ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_daemon_that_dies_before_its_respawn_has_ended_is_started_again_at_once(data: Path) -> None:
+    """Not only when the housekeeping comes by, for which guests would wait."""
+    killed: list[int] = []
+
+    async def again(operation: str, boundary: str) -> None:
+        if (operation, boundary) == ("respawn", "serve") and len(killed) == 1:
+            await die()
+
+    async def die() -> None:
+        daemon = vpool.context.fleet.get(guid)
+        killed.append(daemon.identity.pid)
+        kill(daemon.identity.pid)
+        await daemon.exited().wait()
+
+    async with engine(data, boundary=again) as vpool:
+        guid = await vpool.create("a")
+        grant = await vpool.grant(guid, "guest")
+        await calm(vpool)
+        await die()
+
+        async def back() -> bool:
+            daemon = vpool.context.fleet.get(guid)
+            return len(killed) == 2 and daemon is not None and daemon.identity.pid not in killed
+
+        await until(back, "the daemon after the next", housekeeping.ROUND_SECONDS / 2)
+        await vpool.revoke(grant)
 
 
 # -- merges ----------------------------------------------------------------------------------------------------------

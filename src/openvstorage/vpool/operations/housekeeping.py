@@ -45,6 +45,7 @@ class Housekeeping:
         self._merges = _Repeated(self._do_merges)
         self._merge: MergeIntoHead | FoldFrozen | None = None
         self._respawns: dict[str, asyncio.Task[None]] = {}
+        self._respawn_again: set[str] = set()
         self._respawns_allowed = asyncio.Event()
         context.tidy = self.tidy
         context.respawn = self.respawn
@@ -83,10 +84,20 @@ class Housekeeping:
 
     def respawn(self, vdisk: str) -> None:
         """Start a new daemon for a vDisk, trying again for a while; clients wait meanwhile."""
-        if not self._stopping and vdisk not in self._respawns:
-            task = asyncio.create_task(self._respawn(vdisk), name=f"respawn-{vdisk}")
-            self._respawns[vdisk] = task
-            task.add_done_callback(lambda _: self._respawns.pop(vdisk, None))
+        if self._stopping:
+            return
+        if vdisk in self._respawns:
+            self._respawn_again.add(vdisk)  # the new daemon may have died before that task has ended
+            return
+        task = asyncio.create_task(self._respawn(vdisk), name=f"respawn-{vdisk}")
+        self._respawns[vdisk] = task
+        task.add_done_callback(lambda _: self._respawned(vdisk))
+
+    def _respawned(self, vdisk: str) -> None:
+        self._respawns.pop(vdisk, None)
+        if vdisk in self._respawn_again:
+            self._respawn_again.remove(vdisk)
+            self.respawn(vdisk)
 
     async def _respawn(self, vdisk: str) -> None:
         await self._respawns_allowed.wait()

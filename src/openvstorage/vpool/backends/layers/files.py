@@ -9,6 +9,8 @@ import asyncio
 import contextlib
 import json
 import os
+import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,13 @@ from typing import Any
 from openvstorage.vpool.backends.base import BackendError, PoolFull
 
 SUFFIX = ".qcow2"
+LOCK_PATIENCE_SECONDS = 5.0
+LOCK_RETRY_SECONDS = 0.1
+_LOCKED = re.compile(r'Failed to get (shared )?"[^"]+" lock')
+
+
+class Locked(BackendError):
+    """Another process has the image open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +84,20 @@ class LayerFiles:
     async def grow(self, guid: str, size: int) -> None:
         """Grow a layer that nobody has open to at least ``size`` bytes. Durable on return."""
         if self.virtual_size(guid) < size:
-            await self._run("resize", "-q", _alone(self.path(guid)), size)
+            await self._resize(guid, size)
         await self.settle(guid)
+
+    async def _resize(self, guid: str, size: int) -> None:
+        deadline = time.monotonic() + LOCK_PATIENCE_SECONDS
+        while True:
+            try:
+                await self._run("resize", "-q", _alone(self.path(guid)), size)
+                return
+            except Locked:
+                # the lock of a daemon that was killed stays for some milliseconds after its end
+                if time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(LOCK_RETRY_SECONDS)
 
     def virtual_size(self, guid: str) -> int:
         """:returns: the layer's size in bytes as its header says (qcow2 specification: bytes 24 to 31)."""
@@ -186,7 +207,8 @@ class LayerFiles:
             text = err.decode(errors="replace").strip()
             if "No space left on device" in text or "Disk quota exceeded" in text:
                 raise PoolFull("the pool has no room left: delete snapshots or vDisks, or add disk space")
-            raise BackendError(f"{Path(program).name} {arguments[0]} failed: {text}")
+            failure = Locked if _LOCKED.search(text) else BackendError
+            raise failure(f"{Path(program).name} {arguments[0]} failed: {text}")
         return out.decode()
 
     async def _spawn(self, program: Path | str, *arguments: object) -> asyncio.subprocess.Process:
