@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.bench import clients, depth, report, scale, sizes
+from tests.bench import clients, depth, report, scale, sizes, tls
 from tests.bench.figures import Results
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,13 +64,16 @@ def _chapters(asked: argparse.Namespace, work: Path, chance: random.Random) -> d
             rounds=3 if quick else 20,
             seconds=2,
         ),
+        "tls": lambda: tls.measure(work, size=(64 if quick else 512) * MIB, rounds=3 if quick else 15),
     }
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few samples and little data, to see that it runs")
-    parser.add_argument("--only", action="append", choices=["scale", "sizes", "clients", "depth"], help="this chapter")
+    parser.add_argument(
+        "--only", action="append", choices=["scale", "sizes", "clients", "depth", "tls"], help="this chapter"
+    )
     parser.add_argument("--vdisks", type=int, default=10_000, help="how many the large pool has (%(default)s)")
     parser.add_argument("--rounds", type=int, default=60, help="samples of each call on each side (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="what is left to chance follows from it (%(default)s)")
