@@ -10,7 +10,7 @@ PYTEST_OPTIONS ?=
 export UV_PYTHON_DOWNLOADS := never
 export UV_PYTHON := $(shell command -v python3)
 
-.PHONY: help install packages demo tour down test test-cinder e2e lint format bench docs
+.PHONY: help install packages demo tour down test test-cinder e2e tempest lint format bench docs
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -42,7 +42,7 @@ down: install ## stop the cloud of `make demo`; it keeps its volumes
 	$(BIN)/openvstorage aio down --state $(STATE)
 
 test: install packages ## unit and functional tests (at most 10 minutes)
-	$(BIN)/pytest tests/unit tests/functional $(PYTEST_OPTIONS)
+	$(BIN)/pytest -n 2 --dist worksteal tests/unit tests/functional $(PYTEST_OPTIONS)
 
 test-cinder: install packages ## tests inside an environment that has only Cinder and our wheel
 	$(BIN)/python tests/support/cinder_env.py $(PYTEST_OPTIONS)
@@ -52,6 +52,10 @@ test-nova: install packages ## tests inside an environment that has only Nova an
 
 e2e: install packages ## tests on a real OpenStack of their own (at most 15 minutes)
 	$(BIN)/pytest tests/e2e $(PYTEST_OPTIONS)
+
+tempest: install packages ## Tempest's volume tests against the cloud of `make demo`, from an environment of their own
+	$(BIN)/openvstorage aio up --state $(STATE)
+	$(BIN)/python tests/support/tempest_env.py --state $(STATE)
 
 lint: install ## style and types
 	$(BIN)/ruff check .
