@@ -59,7 +59,7 @@ def test_wrong_secret_is_refused_and_not_shown(driver, instance, connection_info
 def test_last_known_place_serves_while_no_management_address_answers(
     driver, instance, connection_info, monkeypatch, caplog
 ) -> None:
-    monkeypatch.setattr("openvstorage.client.resolve._PATIENCE", 0.0)
+    monkeypatch.setattr("openvstorage.nova.driver._RESOLVE_SECONDS", 0.0)
     connection_info["data"]["resolvers"] = ["https://127.0.0.1:1"]
     driver.connect_volume(connection_info, instance)
     with open_volume(connection_info) as nbd:

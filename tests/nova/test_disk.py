@@ -10,6 +10,7 @@ from nova import exception
 from nova.virt.libvirt import config
 
 from openvstorage.nova.disk import LibvirtConfigOpenvStorageEdgeGuestDisk
+from openvstorage.nova.resume import is_ours
 
 FULL = """
 <disk type="network" device="disk">
@@ -146,6 +147,15 @@ def test_volume_of_a_cluster_without_nbd(driver: Any, disk_info: Any) -> None:
     assert dict(source.find("host").attrib) == {"name": "10.0.0.1", "port": "26203", "transport": "rdma"}
     assert source.find("reconnect") is None
     assert etree.fromstring(xml).findtext("serial") == "v"
+
+
+def test_only_disks_that_we_made_are_looked_after(driver: Any, disk_info: Any, connection_info: Any) -> None:
+    ours = driver.get_config(connection_info, disk_info)
+    assert is_ours(etree.fromstring(ours.to_xml()))
+    ours.driver_rerror_policy = None
+    assert not is_ours(etree.fromstring(ours.to_xml()))
+    assert not is_ours(etree.fromstring(EDGE))
+    assert not is_ours(etree.fromstring('<disk type="file"><source file="/full"/><target dev="vda"/></disk>'))
 
 
 def test_unknown_protocol_is_refused(driver: Any, disk_info: Any, connection_info: Any) -> None:

@@ -17,7 +17,7 @@ from unittest import mock
 
 import pytest
 from lxml import etree
-from nova import conf, context
+from nova import conf, context, exception
 from nova.compute import power_state
 from nova.tests.unit import fake_instance
 from nova.virt import fake
@@ -198,6 +198,10 @@ def test_idle_guest_is_extended(nova_driver, make_guest, make_volume, client) ->
         grow(client, nova_driver, grant, info, instance, size * GIB)
         assert capacity(guest, "vda") == size * GIB
         assert state(guest, nova_driver) == power_state.RUNNING
+    info["data"]["encrypted"] = True
+    with pytest.raises(exception.VolumeExtendFailed, match="encrypted"):
+        grow(client, nova_driver, grant, info, instance, 5 * GIB)
+    assert state(guest, nova_driver) == power_state.RUNNING
 
 
 def test_writing_guest_is_extended_without_an_error(nova_driver, make_guest, make_volume, client) -> None:

@@ -9,7 +9,7 @@ from nova.virt import block_device
 from nova.virt.libvirt.volume import volume
 from oslo_log import log as logging
 
-from openvstorage.client import NotFound, OpenvStorageError, TransportError
+from openvstorage.client import NotFound, OpenvStorageError, Unreachable
 from openvstorage.client.resolve import GrantLocation, resolve
 from openvstorage.nova import growth, iothread
 from openvstorage.nova.disk import LibvirtConfigOpenvStorageEdgeGuestDisk
@@ -19,6 +19,8 @@ __all__ = ["LibvirtOpenvStorageEdgeVolumeDriver"]
 
 LOG = logging.getLogger(__name__)
 
+# The management service may be restarting while guests are started.
+_RESOLVE_SECONDS = 30.0
 # Requests of a guest wait this long for a storage process that died or is upgraded. After that the guest is paused.
 _RECONNECT_SECONDS = 300
 _RECONNECT_LIBVIRT = (9, 2, 0)
@@ -45,18 +47,18 @@ class LibvirtOpenvStorageEdgeVolumeDriver(volume.LibvirtBaseVolumeDriver):  # ty
         # type: (dict[str, Any], Any) -> None
         """Find out where the volume is served now, and leave that in ``connection_info``. Blocks until it is served.
 
-        If no management address answers, the place of the last time stays: it is right unless the vDisk moved, and
-        its export name opens no other one.
+        If no management address can be reached, the place of the last time stays: it is right unless the vDisk moved,
+        and its export name opens no other one.
 
-        :raises VolumeAttachFailed: the grant was revoked, or this is not its holder.
+        :raises VolumeAttachFailed: the grant was revoked, this is not its holder, or the vDisk cannot be served.
         """
         self._check_versions()
         data = connection_info["data"]
         # What an earlier attachment found out may be wrong on this host.
         data.pop("iothread", None)
         try:
-            location = resolve(data)
-        except TransportError as error:
+            location = resolve(data, patience=_RESOLVE_SECONDS)
+        except Unreachable as error:
             LOG.warning("Using the last known location of a volume: %s", error, instance=instance)
         except OpenvStorageError as error:
             raise _attach_failed(connection_info, error) from error
@@ -109,7 +111,7 @@ class LibvirtOpenvStorageEdgeVolumeDriver(volume.LibvirtBaseVolumeDriver):  # ty
         if data.get("protocol") != "nbd":
             return requested_size
         try:
-            location = resolve(data)
+            location = resolve(data, patience=_RESOLVE_SECONDS)
             _check_size(location, requested_size)
             growth.grow(self.host, instance, _volume_id(connection_info), requested_size, bool(data.get("encrypted")))
         except (OpenvStorageError, growth.CannotGrow) as error:
