@@ -57,7 +57,10 @@ def measure(work: Path, *, size: int, rounds: int) -> Results:
 
 
 def _data(path: Path, length: int) -> Path:
-    path.write_bytes(random.Random(length).randbytes(length))
+    chance = random.Random(length)
+    with path.open("wb") as file:
+        for _ in range(length // MIB):
+            file.write(chance.randbytes(MIB))
     return path
 
 

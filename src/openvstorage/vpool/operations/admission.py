@@ -2,7 +2,7 @@
 
 A host with a grant is let in before its export is there, and kept out before its export goes, unless it holds another
 grant of the same vDisk. The list is about hosts, not exports: a host that is let in sees the names of all exports of
-that vDisk.
+that vDisk, and for as long as QEMU lets a handshake last, ten seconds, one that was let in before can still name one.
 """
 
 from __future__ import annotations
