@@ -12,21 +12,25 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import pytest
 from lxml import etree
-from nova import conf, context, exception
+from nova import conf, context, exception, objects
 from nova.compute import power_state
 from nova.tests.unit import fake_instance
 from nova.virt import fake
 from nova.virt.libvirt import driver as libvirt_driver
+from nova.virt.libvirt import guest as libvirt_guest
+from nova.virt.libvirt import migration
 from tests.nova.conftest import connection_info_of
 from tests.support.libvirtd import TREES, WRITER, Libvirtd, missing
 from tests.support.vpool_service import VpoolService
 
 from openvstorage.client import Client, Grant
+from openvstorage.edge.errors import ExportRefused
 from openvstorage.edge.nbd import NbdClient
 from openvstorage.nova.registration import DRIVER_VOLUME_TYPE
 from openvstorage.nova.resume import Resumer
@@ -252,6 +256,51 @@ def test_guest_survives_the_death_of_its_storage_process(nova_driver, make_guest
     assert bool(resumed) is not waits
     assert state(guest, nova_driver) == power_state.RUNNING
     written.assert_nothing_went_wrong()
+
+
+def test_writing_guest_is_migrated_and_the_source_is_fenced(
+    nova_driver, make_guest, make_volume, libvirtd, service, client
+) -> None:
+    """As Nova and Cinder do it: the destination connects, the source renders its disk, then the source is detached."""
+    grant, info = make_volume(WRITER)
+    guest, instance = make_guest(info)
+    written = Written(grant)
+    last = written.wait_for_more()
+    theirs = client.grants.create(grant.vdisk_guid, "destination", grant.consumer)
+    status = service.status
+    there = connection_info_of(theirs, status["management_ips"], status["port"], status["ca_file"])
+    there["serial"] = there["data"]["volume_id"] = info["serial"]
+    nova_driver._get_volume_driver(there).connect_volume(there, instance)
+    xml = xml_for_destination(nova_driver, guest, instance, there)
+    with Libvirtd(libvirtd.tree) as other:
+        libvirt = libvirt_guest.libvirt
+        flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER
+        guest.migrate(other.uri, migrate_uri="tcp://127.0.0.1", destination_xml=xml, flags=flags)
+        assert not guest.is_active()
+        client.grants.revoke(grant.guid)
+        with pytest.raises(ExportRefused):
+            NbdClient.connect(grant.host, grant.port, grant.export_name)
+        Written(theirs).wait_for_more(last)
+        domain = libvirt.open(other.uri).lookupByUUIDString(instance.uuid)
+        assert domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING
+        disk = etree.fromstring(domain.XMLDesc(0)).find("devices/disk")
+        assert disk.find("source").get("name") == theirs.export_name
+        assert disk.find("driver").get("error_policy") == "stop"
+        Written(theirs).assert_nothing_went_wrong()
+        domain.destroy()
+
+
+def xml_for_destination(nova_driver: Any, guest: Any, instance: Any, connection_info: dict[str, Any]) -> str:
+    """Let Nova make the guest's XML for the other host."""
+    bdm = objects.migrate_data.LibvirtLiveMigrateBDMInfo(
+        serial=connection_info["serial"], bus="virtio", dev="vda", type="disk"
+    )
+    bdm.connection_info = connection_info
+    migrate_data = SimpleNamespace(bdms=[bdm])
+    document = etree.fromstring(guest.get_xml_desc(dump_migratable=True))
+    config_of = nova_driver._get_volume_driver(connection_info).get_config
+    migration._update_volume_xml(document, migrate_data, instance, config_of)
+    return etree.tostring(document, encoding="unicode")
 
 
 def connections(port: int) -> int:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from pathlib import Path
 
 __all__ = ["TREES", "WRITER", "Libvirtd", "bindings", "missing"]
@@ -62,11 +63,11 @@ class Libvirtd:
     """The daemon. Use it by ``with``.
 
     :param tree: where libvirt and QEMU are, one of :data:`TREES`.
-    :ivar uri: where it listens.
+    :ivar uri: where it listens. :ivar tree: as given.
     """
 
     def __init__(self, tree: Path = TREES["system"]) -> None:
-        self._tree = tree
+        self.tree = tree
         # Socket paths have 107 bytes at most, which pytest's directories use up.
         self._root = Path(tempfile.mkdtemp(prefix="lv-", dir="/tmp"))
         self.uri = f"qemu+unix:///session?socket={self._root}/run/libvirt/libvirt-sock"
@@ -83,8 +84,10 @@ class Libvirtd:
         (self._root / "config/libvirt").mkdir(mode=0o755)
         # The guests' output goes to files; there is no second daemon for that.
         (self._root / "config/libvirt/qemu.conf").write_text('stdio_handler = "file"\n')
+        # Two daemons that say they are one host do not migrate guests to each other.
+        (self._root / "config/libvirt/libvirtd.conf").write_text(f'host_uuid = "{uuid.uuid4()}"\n')
         shutil.chown(self._root / "config/libvirt", "nobody")
-        command = ["setpriv", "--reuid=nobody", "--clear-groups", str(self._tree / _DAEMON), "--timeout", "0"]
+        command = ["setpriv", "--reuid=nobody", "--clear-groups", str(self.tree / _DAEMON), "--timeout", "0"]
         log = (self._root / "libvirtd.log").open("wb")
         self._process = subprocess.Popen(command, env=environment, cwd=self._root, stdout=log, stderr=log)
         deadline = time.monotonic() + 60
@@ -96,13 +99,13 @@ class Libvirtd:
 
     def _places_in_tree(self) -> dict[str, str]:
         """Give what makes programs of another place than / find their own libraries, modules and each other."""
-        if self._tree == TREES["system"]:
+        if self.tree == TREES["system"]:
             return {}
-        (modules,) = self._tree.glob("usr/lib/*/libvirt/connection-driver")
+        (modules,) = self.tree.glob("usr/lib/*/libvirt/connection-driver")
         libraries = modules.parents[1]
         return {
-            "PATH": f"{self._tree / 'usr/bin'}:{os.environ['PATH']}",
-            "LD_LIBRARY_PATH": f"{libraries}:{self._tree / 'lib' / libraries.name}",
+            "PATH": f"{self.tree / 'usr/bin'}:{os.environ['PATH']}",
+            "LD_LIBRARY_PATH": f"{libraries}:{self.tree / 'lib' / libraries.name}",
             "LIBVIRT_DRIVER_DIR": str(modules),
             "QEMU_MODULE_DIR": str(libraries / "qemu"),
         }
