@@ -19,6 +19,7 @@ from openvstorage.edge.errors import ExportRefused, TlsFailed, TransportError
 from openvstorage.edge.nbd import NbdClient
 from openvstorage.edge.tls import client_context
 from openvstorage.vpool.access import authority
+from openvstorage.vpool.operations import serving
 
 MIB = 1024**2
 
@@ -200,6 +201,25 @@ async def test_tls_that_is_wanted_since_this_start_is_served(tmp_path: Path, qem
         with pytest.raises(TlsFailed, match="wants TLS"):
             NbdClient.connect(grant["host"], grant["port"], grant["export_name"])
         edge.open(grant, "compute1").close()
+
+
+async def test_without_tls_nothing_is_served_where_others_reach_it(
+    tmp_path: Path, qemu_dir: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """127.0.0.2 stands for an address that is not a loopback one."""
+    data = tmp_path / "data"
+    async with engine(data, stop_daemons=False, edge_tls=True, edge_host="127.0.0.2", qemu_dir=qemu_dir) as running:
+        vdisk = await running.create("disk")
+        before = await Edge(data, running, tmp_path / "hosts").grant(vdisk, "compute1")
+        assert before["host"] == "127.0.0.2"
+    monkeypatch.setattr(serving, "is_loopback", lambda host: host == "127.0.0.1")
+    async with engine(data, qemu_dir=qemu_dir) as running:
+        await running.operations.ensure_served(vdisk)
+        after = await Edge(data, running, tmp_path / "hosts").grant(vdisk, "compute1")
+        assert (after["guid"], after["host"], after["tls"]) == (before["guid"], "127.0.0.1", False)
+        with pytest.raises(TransportError, match="refused"):
+            NbdClient.connect(before["host"], before["port"], before["export_name"])
+        NbdClient.connect(after["host"], after["port"], after["export_name"]).close()
 
 
 async def test_a_client_that_no_certificate_can_name_gets_no_grant(edge: Edge) -> None:
