@@ -109,7 +109,7 @@ async def _audit_daemons(engine: Engine) -> None:
     serving = fleet.serving()
     assert set(serving) == set(exports), f"daemons run for {sorted(serving)}, exports say {sorted(exports)}"
     assert {grant.vdisk_guid for grant in grants} == set(exports), "an export without grants, or grants without one"
-    pids = {left.identity.pid for left in fleet.left_behind()}
+    pids = {left.identity.pid for left in await fleet.left_behind()}
     assert pids == {daemon.identity.pid for daemon in serving.values()}, "other daemons of this pool are running"
     names = {path for daemon in serving.values() for path in (daemon._files.monitor, daemon._files.pid_file)}
     stale = {path.name for path in Path(fleet.run_dir).iterdir() if path not in names}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import errno
 import json
 import os
@@ -31,6 +32,7 @@ from tests.support.vpool_service import VpoolService
 from openvstorage.edge.errors import RequestFailed
 from openvstorage.vpool.exports.daemon import StorageDaemon
 from openvstorage.vpool.exports.identity import Identity
+from openvstorage.vpool.exports.qemu import QemuBuild
 from openvstorage.vpool.exports.run_files import RunFiles
 from openvstorage.vpool.model.database import Database
 from openvstorage.vpool.model.export import Export
@@ -332,6 +334,59 @@ async def test_a_daemon_that_dies_before_its_respawn_has_ended_is_started_again_
 
         await until(back, "the daemon after the next", housekeeping.ROUND_SECONDS / 2)
         await vpool.revoke(grant)
+
+
+SLOW_START = """#!/bin/sh
+sleep 1
+exec {program} "$@"
+"""
+
+
+def test_a_daemon_that_was_just_starting_when_the_service_died_is_found(data: Path, tmp_path: Path) -> None:
+    """It would keep the image locked and the port taken, and nobody would ever speak to it."""
+    slow = tmp_path / "slow-storage-daemon"
+
+    async def stage() -> None:
+        async with engine(data) as vpool:
+            await first(disk("a", "A..."), granted("a", "guest"))(vpool)
+            slow.write_text(SLOW_START.format(program=vpool.context.fleet._build.storage_daemon))
+            slow.chmod(0o700)
+
+    async def die_starting() -> None:
+        async def die(*_: object) -> None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        StorageDaemon._wait_until_up = die  # type: ignore[method-assign,assignment]
+        real = QemuBuild.probe
+
+        async def probe(*arguments: Any) -> QemuBuild:
+            return dataclasses.replace(await real(*arguments), storage_daemon=slow)
+
+        QemuBuild.probe = probe  # type: ignore[method-assign,assignment]
+        async with engine(data) as vpool:
+            await calm(vpool)
+
+    async def examine() -> int:
+        async with engine(data) as vpool:
+            await calm(vpool)
+            await audit(vpool)
+            assert fits(await look(vpool), World({"a": Disk("A...")}, frozenset({"a:guest"})), wrote=False)
+            async with vpool.db.read() as session:
+                return (await session.scalars(select(Export.port))).one()
+
+    asyncio.run(stage())
+    port = asyncio.run(claim_pid(data, asyncio.run(only_vdisk(data)), None))
+    assert in_child(die_starting)
+    assert asyncio.run(examine()) == port, "the port stays"
+
+
+async def only_vdisk(data: Path) -> str:
+    database = Database(PoolDirectory(data).database_url())
+    try:
+        async with database.read() as session:
+            return (await session.scalars(select(VDisk.guid))).one()
+    finally:
+        await database.close()
 
 
 # -- merges ----------------------------------------------------------------------------------------------------------

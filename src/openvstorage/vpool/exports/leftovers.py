@@ -6,6 +6,7 @@ it before anything is sent to the process.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import re
@@ -16,8 +17,9 @@ from pathlib import Path
 from openvstorage.vpool.exports.identity import Identity
 from openvstorage.vpool.exports.run_files import RunFiles
 
-__all__ = ["Leftover", "clear", "find"]
+__all__ = ["Leftover", "clear", "find", "wait_for_starting"]
 
+_LOOK = 0.02
 _GROUP = re.compile(r"tg-(?P<vdisk>.+)-(?P<epoch>\d+)")
 
 
@@ -49,10 +51,41 @@ def find(run_dir: Path) -> list[Leftover]:
     return found
 
 
+async def wait_for_starting(run_dir: Path, seconds: float = 30.0) -> None:
+    """Wait until no daemon is left that was started but does not tell its pid yet.
+
+    The service that started it may have been killed a moment ago: :func:`find` would miss it, and it would keep its
+    files and its port to itself for ever.
+
+    :raise TimeoutError: one is still starting.
+    """
+    async with asyncio.timeout(seconds):
+        while _starting(run_dir):
+            await asyncio.sleep(_LOOK)
+
+
+def _starting(run_dir: Path) -> list[int]:
+    """Pids of processes whose words name a pid file here that they do not hold yet."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal():
+            continue
+        try:
+            words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+        for option, value in itertools.pairwise(words):
+            if option == "--pidfile" and Path(value).parent == run_dir:
+                pid_file = Path(value)
+                if RunFiles(pid_file.with_suffix(".qmp"), pid_file).holder() is None:
+                    found.append(int(entry.name))
+    return found
+
+
 def clear(run_dir: Path) -> None:
     """Remove the files of daemons that have ended; those of living ones stay. Blocks shortly.
 
-    Call it while nobody starts daemons: one that is just starting has its socket before its pid file.
+    Call it while nobody starts daemons: one that is just starting does not hold its pid file yet.
     """
     for monitor in {path.with_suffix(".qmp") for pattern in ("*.qmp", "*.pid") for path in run_dir.glob(pattern)}:
         files = RunFiles(monitor, monitor.with_suffix(".pid"))

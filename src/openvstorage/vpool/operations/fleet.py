@@ -115,8 +115,14 @@ class Fleet:
         current = self.tls.certificate if self.tls is not None else None
         return [vdisk for vdisk, daemon in self.serving().items() if daemon.certificate not in (None, current)]
 
-    def left_behind(self) -> list[leftovers.Leftover]:
-        """:returns: daemons that an earlier service process seems to have left running."""
+    async def left_behind(self) -> list[leftovers.Leftover]:
+        """:returns: daemons that an earlier service process seems to have left running; waits for those that it was
+        just starting.
+        """
+        try:
+            await leftovers.wait_for_starting(self.run_dir)
+        except TimeoutError:
+            log.error("a storage daemon that an earlier service has begun to start does not get on; its vDisk may wait")
         return leftovers.find(self.run_dir)
 
     def clear_run_dir(self) -> None:

@@ -58,7 +58,7 @@ async def adopt_daemons(context: Context) -> None:
     """
     async with context.db.read() as session:
         exports = {export.vdisk_guid: export for export in await session.scalars(select(Export))}
-    for left in context.fleet.left_behind():
+    for left in await context.fleet.left_behind():
         vdisk, epoch, identity = left.vdisk, left.epoch, left.identity
         export = exports.get(vdisk)
         ours = export is not None and export.epoch == epoch
