@@ -17,7 +17,7 @@ from tests.bench.pool import Pool, running
 
 from openvstorage.client import Grant
 from openvstorage.edge.nbd import NbdClient
-from openvstorage.vpool.backends.layers.depth import STRIDE
+from openvstorage.vpool.backends.layers.depth import STRIDE, best_depth
 
 CHAPTER = "live snapshots"
 AT_LEAST = 0.8
@@ -69,6 +69,7 @@ def measure(work: Path, *, snapshots: int, size: int, rounds: int, seconds: int)
                 Comparison(CHAPTER, name, speed[flat], speed[deep], at_least=AT_LEAST),
                 Comparison(CHAPTER, f"{name}: processor time of the daemon", work_done[flat], work_done[deep]),
             ]
+        results.facts += _without_a_pause(pool, snapshots)
         for side, grant in grants.items():
             results.facts.append(Fact(CHAPTER, f"{side}: layers that a read may pass", _depth(pool, grant.vdisk_guid)))
         results.facts.append(Fact(CHAPTER, "data in each vDisk", size // MIB, "MiB"))
@@ -91,6 +92,28 @@ def _written(pool: Pool, name: str, size: int, snapshots: int, pieces: int) -> G
             _write(disk, chance.sample(range(0, size, CHUNK), max(1, size // CHUNK // SHARE)))
     _wait_for_merges(pool, vdisk)
     return grant
+
+
+def _without_a_pause(pool: Pool, snapshots: int) -> list[Fact]:
+    """Take snapshots as fast as they come, with a write before each, and see how soon the chain is short again."""
+    client, size = pool.client, 256 * MIB
+    vdisk = client.vdisks.create("without-a-pause", size, pool.vpool)
+    grant = client.grants.create(vdisk, "bench", "depth")
+    deepest = 0
+    for number in range(snapshots):
+        with _opened(grant) as disk:
+            _write(disk, [number * CHUNK % size])
+        client.snapshots.create(vdisk, str(number))
+        deepest = max(deepest, _depth(pool, vdisk))
+    began = time.monotonic()
+    while _depth(pool, vdisk) > best_depth(snapshots) and time.monotonic() < began + SETTLE_SECONDS:
+        time.sleep(0.1)
+    what = f"{snapshots} snapshots without a pause"
+    return [
+        Fact(CHAPTER, f"{what}: deepest chain", deepest, "layers"),
+        Fact(CHAPTER, f"{what}: chain soon after", _depth(pool, vdisk), "layers"),
+        Fact(CHAPTER, f"{what}: it took", round(time.monotonic() - began, 1), "s"),
+    ]
 
 
 def _opened(grant: Grant) -> NbdClient:

@@ -101,7 +101,7 @@ async def _insert(db: Database, rows: list[dict[str, Any]]) -> None:
             if model is Layer:
                 mine.sort(key=lambda row: row["parent_guid"] is not None)
             values = [{name: value for name, value in row.items() if name != "model"} for row in mine]
-            await session.execute(insert(model.__table__), values)
+            await session.execute(insert(model), values)
 
 
 def _copy_files(files: Mapping[str, Path], guids: Mapping[str, str]) -> None:
