@@ -298,8 +298,7 @@ def xml_for_destination(nova_driver: Any, guest: Any, instance: Any, connection_
     bdm.connection_info = connection_info
     migrate_data = SimpleNamespace(bdms=[bdm])
     document = etree.fromstring(guest.get_xml_desc(dump_migratable=True))
-    config_of = nova_driver._get_volume_driver(connection_info).get_config
-    migration._update_volume_xml(document, migrate_data, instance, config_of)
+    migration._update_volume_xml(document, migrate_data, instance, nova_driver._get_volume_config)
     return etree.tostring(document, encoding="unicode")
 
 
