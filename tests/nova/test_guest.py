@@ -33,7 +33,7 @@ from openvstorage.client import Client, Grant
 from openvstorage.edge.errors import ExportRefused
 from openvstorage.edge.nbd import NbdClient
 from openvstorage.nova.registration import DRIVER_VOLUME_TYPE
-from openvstorage.nova.resume import Resumer
+from openvstorage.nova.resume import Resumer, is_paused_by_an_error
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
@@ -288,6 +288,24 @@ def test_writing_guest_is_migrated_and_the_source_is_fenced(
         assert disk.find("driver").get("error_policy") == "stop"
         Written(theirs).assert_nothing_went_wrong()
         domain.destroy()
+
+
+def test_fenced_guest_neither_writes_nor_is_told_to_go_on(nova_driver, make_guest, make_volume, client) -> None:
+    """As after a forced detach or an evacuation: another host has the volume while the old guest still runs."""
+    grant, info = make_volume(WRITER)
+    guest, _ = make_guest(info)
+    Written(grant).wait_for_more()
+    client.grants.revoke(grant.guid)
+    theirs = client.grants.create(grant.vdisk_guid, "another host", "another instance")
+    with NbdClient.connect(theirs.host, theirs.port, theirs.export_name) as nbd:
+        nbd.write(0, b"theirs" * 1024 * 1024)
+        nbd.flush()
+    if not nova_driver._host.has_min_version(lv_ver=(9, 2, 0)):
+        eventually(lambda: is_paused_by_an_error(guest._domain))
+    for _ in range(5):
+        assert Resumer(nova_driver._host).look() == []
+        with NbdClient.connect(theirs.host, theirs.port, theirs.export_name) as nbd:
+            assert nbd.read(0, 6 * 1024 * 1024) == b"theirs" * 1024 * 1024
 
 
 def xml_for_destination(nova_driver: Any, guest: Any, instance: Any, connection_info: dict[str, Any]) -> str:

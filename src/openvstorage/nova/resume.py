@@ -15,6 +15,11 @@ from lxml import etree
 from nova.virt.libvirt import guest as libvirt_guest
 from oslo_log import log as logging
 
+from openvstorage.edge.errors import CertificateUnusable, EdgeError
+from openvstorage.edge.location import NbdLocation
+from openvstorage.edge.nbd import NbdClient
+from openvstorage.edge.tls import client_context, host_directory
+
 __all__ = ["Resumer", "is_ours", "is_paused_by_an_error"]
 
 LOG = logging.getLogger(__name__)
@@ -84,17 +89,42 @@ def is_ours(disk: etree._Element) -> bool:
 
 
 def _storage_is_back(domain: Any) -> bool:
-    """Tell whether the guest's failed disks are all ours, and what serves them accepts connections."""
+    """Tell whether the guest's failed disks are all ours, and are served to this host again."""
     disks = etree.fromstring(domain.XMLDesc(0)).findall("devices/disk")
     failed = set(domain.diskErrors())
     concerned = [disk for disk in disks if disk.find("target").get("dev") in failed]
     # A local disk that is full pauses a guest, too: that is for the operator.
-    return bool(concerned) and all(is_ours(disk) and _accepts(disk.find("source/host")) for disk in concerned)
+    return bool(concerned) and all(is_ours(disk) and _is_served(disk.find("source")) for disk in concerned)
 
 
-def _accepts(host: etree._Element) -> bool:
+def _is_served(source: etree._Element) -> bool:
+    """Tell whether the export of a ``source`` element can be opened here: not after the grant was revoked."""
+    host = source.find("host")
+    place = NbdLocation(host.get("name"), int(host.get("port")), source.get("name"), tls=source.get("tls") == "yes")
     try:
-        with socket.create_connection((host.get("name"), int(host.get("port"))), timeout=_CONNECT_SECONDS):
+        context = client_context(host_directory()) if place.tls else None
+    except CertificateUnusable as error:
+        # QEMU has a key that this process may not read. If the export is gone the guest pauses again at once.
+        LOG.debug("Going by the port alone: %s", error)
+        return _accepts(place)
+    try:
+        NbdClient.connect(
+            place.host,
+            place.port,
+            place.export,
+            tls=context,
+            tls_hostname=source.get("tlsHostname"),
+            timeout=_CONNECT_SECONDS,
+        ).close()
+    except EdgeError as error:
+        LOG.debug("%s is not served: %s", place, error)
+        return False
+    return True
+
+
+def _accepts(place: NbdLocation) -> bool:
+    try:
+        with socket.create_connection((place.host, place.port), timeout=_CONNECT_SECONDS):
             return True
     except OSError:
         return False
