@@ -1,6 +1,6 @@
 """Run tests of Nova's own with our plug-in loaded first, as nova-compute loads it.
 
-    python nova_upstream.py MODULE...    in the environment of tests/support/nova_env.py
+python nova_upstream.py MODULE...    in the environment of tests/support/nova_env.py
 """
 
 from __future__ import annotations
