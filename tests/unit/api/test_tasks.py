@@ -37,7 +37,7 @@ async def begin(client: AsgiClient) -> str:
     return task
 
 
-@pytest.mark.parametrize("task_id", [new_guid(), "x", "%00", "x" * 36, "é" * 36])
+@pytest.mark.parametrize("task_id", ["00000000-0000-4000-8000-00000000abcd", "x", "%00", "x" * 36, "é" * 36])
 async def test_unknown_task_is_pending(client: AsgiClient, task_id: str) -> None:
     answer = await client("GET", f"/api/tasks/{quote(task_id, safe='%')}/")
     told = answer.json()
