@@ -11,6 +11,7 @@ import dataclasses
 import errno
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -387,6 +388,28 @@ async def only_vdisk(data: Path) -> str:
             return (await session.scalars(select(VDisk.guid))).one()
     finally:
         await database.close()
+
+
+async def test_a_service_that_is_stopped_while_it_starts_daemons_ends_in_order(data: Path) -> None:
+    """Whatever a respawn was at, no transaction of it stays open that the rest of the end would wait for."""
+    chance = random.Random(5)
+    for _ in range(12):
+        async with asyncio.timeout(20), engine(data, stop_daemons=False) as vpool:
+            if not await vdisk_names(vpool):
+                for name in ("a", "b", "c"):
+                    await first(disk(name, "A..."), granted(name, f"guest of {name}"))(vpool)
+            await calm(vpool)
+            for daemon in vpool.context.fleet.serving().values():
+                await asyncio.to_thread(kill, daemon.identity.pid)
+            await asyncio.sleep(chance.random() * 0.15)
+    async with engine(data) as vpool:
+        await calm(vpool)
+        await audit(vpool)
+
+
+async def vdisk_names(vpool: Engine) -> list[str]:
+    async with vpool.db.read() as session:
+        return list(await session.scalars(select(VDisk.name)))
 
 
 # -- merges ----------------------------------------------------------------------------------------------------------

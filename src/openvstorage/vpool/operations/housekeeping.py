@@ -6,6 +6,7 @@ Each round is safe to cut off anywhere. Nothing here is needed for a right answe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -41,6 +42,7 @@ class Housekeeping:
         self._context = context
         self._tasks = tasks
         self._stopping = False
+        self._stopped = asyncio.Event()
         self._chores = _Repeated(self._do_chores)
         self._merges = _Repeated(self._do_merges)
         self._merge: MergeIntoHead | FoldFrozen | None = None
@@ -61,8 +63,9 @@ class Housekeeping:
         self._stopping = True
         if self._merge is not None:
             self._merge.give_way.set()
-        for respawn in self._respawns.values():
-            respawn.cancel()
+        # Not cancelled: a transaction cut off in the middle would keep the database locked for all that follows.
+        self._stopped.set()
+        self._respawns_allowed.set()
         if self._respawns:
             await asyncio.wait(set(self._respawns.values()))
         await self._chores.stop()
@@ -102,12 +105,15 @@ class Housekeeping:
     async def _respawn(self, vdisk: str) -> None:
         await self._respawns_allowed.wait()
         for attempt in range(RESPAWN_ATTEMPTS):
+            if self._stopping:
+                return
             try:
                 await self._context.journal.run(Respawn(self._context, {"vdisk_guid": vdisk}))
                 return
             except (ExportsError, OperationError, BackendError, OSError, SQLAlchemyError) as error:
                 log.error("vDisk %s can not be served (attempt %d): %s", vdisk, attempt + 1, error)
-                await asyncio.sleep(RESPAWN_PAUSE_SECONDS)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopped.wait(), RESPAWN_PAUSE_SECONDS)
 
     async def _do_chores(self) -> None:
         """Each for itself: one that fails, such as on a full disk, must not keep the others from being done."""
