@@ -30,8 +30,9 @@ from tests.support.libvirtd import TREES, WRITER, Libvirtd, missing
 from tests.support.vpool_service import VpoolService
 
 from openvstorage.client import Client, Grant
-from openvstorage.edge.errors import ExportRefused
+from openvstorage.edge.errors import ExportRefused, TlsFailed
 from openvstorage.edge.nbd import NbdClient
+from openvstorage.edge.tls import client_context
 from openvstorage.nova.registration import DRIVER_VOLUME_TYPE
 from openvstorage.nova.resume import Resumer, is_paused_by_an_error
 
@@ -42,9 +43,57 @@ GIB = 1024**3
 CLASS = "openvstorage.nova.driver.LibvirtOpenvStorageEdgeVolumeDriver"
 
 
-@pytest.fixture(scope="module", params=TREES)
-def libvirtd(request: pytest.FixtureRequest) -> Iterator[Libvirtd]:
-    with Libvirtd(TREES[request.param]) as running:
+class World:
+    """A vPool service, and hosts with a libvirt of one kind.
+
+    :ivar tree: where libvirt and QEMU are.
+    """
+
+    def __init__(self, tree: Path, service: VpoolService, certificates: Path | None) -> None:
+        self.tree, self.service, self._certificates = tree, service, certificates
+
+    def certificates(self, host: str) -> Path | None:
+        """Give the directory of a host's certificate, None where there is no TLS."""
+        if self._certificates is None:
+            return None
+        directory = self._certificates / host
+        if not directory.exists():
+            self.service.enroll(host, directory)
+        return directory
+
+    def libvirtd(self, host: str) -> Libvirtd:
+        return Libvirtd(self.tree, self.certificates(host))
+
+    def open(self, grant: Grant) -> NbdClient:
+        """Open a volume past the guest, as the host that holds the grant."""
+        directory = self.certificates(grant.client)
+        tls = client_context(directory) if directory is not None else None
+        return NbdClient.connect(grant.host, grant.port, grant.export_name, tls=tls)
+
+
+@pytest.fixture(scope="module", params=[*TREES, "tls"])
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """On every libvirt at hand; and once with TLS, on the newest of them."""
+    tls = request.param == "tls"
+    certificates = tmp_path_factory.mktemp("certificates") if tls else None
+    tree = TREES.get(request.param, list(TREES.values())[-1])
+    with VpoolService(tmp_path_factory.mktemp("vpool") / "data", edge_tls=tls) as service:
+        yield World(tree, service, certificates)
+
+
+@pytest.fixture(scope="module")
+def service(world: World) -> VpoolService:
+    return world.service
+
+
+@pytest.fixture(autouse=True)
+def _certificate_of_this_host(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENVSTORAGE_EDGE_TLS_DIR", str(world.certificates(conf.CONF.host)))
+
+
+@pytest.fixture(scope="module")
+def libvirtd(world: World) -> Iterator[Libvirtd]:
+    with world.libvirtd(conf.CONF.host) as running:
         yield running
 
 
@@ -102,15 +151,15 @@ def make_guest(nova_driver: Any) -> Iterator[Callable[..., Any]]:
 
 
 @pytest.fixture
-def make_volume(service: VpoolService, client: Client) -> Callable[..., tuple[Grant, dict[str, Any]]]:
+def make_volume(world: World, client: Client) -> Callable[..., tuple[Grant, dict[str, Any]]]:
     """Make a vDisk and attach it to this host; gives its grant and connection_info."""
-    status = service.status
+    status = world.service.status
 
     def make(boot_sector: bytes = b"") -> tuple[Grant, dict[str, Any]]:
         vdisk = client.vdisks.create(f"volume-{uuid.uuid4()}", GIB, status["vpool_guid"])
         grant = client.grants.create(vdisk, conf.CONF.host, "instance-1")
         if boot_sector:
-            with NbdClient.connect(grant.host, grant.port, grant.export_name) as nbd:
+            with world.open(grant) as nbd:
                 nbd.write(0, boot_sector)
                 nbd.flush()
         info = connection_info_of(grant, status["management_ips"], status["port"], status["ca_file"])
@@ -122,12 +171,12 @@ def make_volume(service: VpoolService, client: Client) -> Callable[..., tuple[Gr
 class Written:
     """What a writer has written, read past the guest."""
 
-    def __init__(self, grant: Grant) -> None:
-        self._grant = grant
+    def __init__(self, world: World, grant: Grant) -> None:
+        self._world, self._grant = world, grant
 
     def look(self) -> tuple[int, int, int]:
         """Give the highest number written, the errors that the writer has seen, and acknowledged writes missing."""
-        with NbdClient.connect(self._grant.host, self._grant.port, self._grant.export_name) as nbd:
+        with self._world.open(self._grant) as nbd:
             data = nbd.read(64 * 512, 65536 * 512)
         records = {}
         for place in range(65536):
@@ -173,7 +222,7 @@ def grow(client: Client, nova_driver: Any, grant: Grant, info: dict[str, Any], i
     nova_driver.extend_volume(context.get_admin_context(), info, instance, size)
 
 
-def test_nova_attaches_extends_and_detaches(nova_driver, make_guest, make_volume, client) -> None:
+def test_nova_attaches_extends_and_detaches(world, nova_driver, make_guest, make_volume, client) -> None:
     guest, instance = make_guest()
     grant, info = make_volume()
     admin = context.get_admin_context()
@@ -195,7 +244,7 @@ def test_nova_attaches_extends_and_detaches(nova_driver, make_guest, make_volume
     eventually(lambda: connections(grant.port) == 0)
 
 
-def test_idle_guest_is_extended(nova_driver, make_guest, make_volume, client) -> None:
+def test_idle_guest_is_extended(world, nova_driver, make_guest, make_volume, client) -> None:
     grant, info = make_volume()
     guest, instance = make_guest(info)
     for size in (2, 3, 4):
@@ -208,10 +257,10 @@ def test_idle_guest_is_extended(nova_driver, make_guest, make_volume, client) ->
     assert state(guest, nova_driver) == power_state.RUNNING
 
 
-def test_writing_guest_is_extended_without_an_error(nova_driver, make_guest, make_volume, client) -> None:
+def test_writing_guest_is_extended_without_an_error(world, nova_driver, make_guest, make_volume, client) -> None:
     grant, info = make_volume(WRITER)
     guest, instance = make_guest(info)
-    written = Written(grant)
+    written = Written(world, grant)
     last = written.wait_for_more()
     for size in (2, 3, 4):
         grow(client, nova_driver, grant, info, instance, size * GIB)
@@ -221,10 +270,10 @@ def test_writing_guest_is_extended_without_an_error(nova_driver, make_guest, mak
     written.assert_nothing_went_wrong()
 
 
-def test_guest_paused_by_its_user_is_extended_and_stays_paused(nova_driver, make_guest, make_volume, client) -> None:
+def test_guest_paused_by_its_user_is_extended(world, nova_driver, make_guest, make_volume, client) -> None:
     grant, info = make_volume(WRITER)
     guest, instance = make_guest(info)
-    written = Written(grant)
+    written = Written(world, grant)
     written.wait_for_more()
     guest.pause()
     grow(client, nova_driver, grant, info, instance, 2 * GIB)
@@ -237,11 +286,13 @@ def test_guest_paused_by_its_user_is_extended_and_stays_paused(nova_driver, make
     written.assert_nothing_went_wrong()
 
 
-def test_guest_survives_the_death_of_its_storage_process(nova_driver, make_guest, make_volume, service, client) -> None:
+def test_guest_survives_the_death_of_its_storage_process(
+    world, nova_driver, make_guest, make_volume, service, client
+) -> None:
     """Whether it waits (libvirt 9.2) or is paused and resumed (before that), it sees no error and loses nothing."""
     grant, info = make_volume(WRITER)
     guest, _ = make_guest(info)
-    written, resumer, resumed = Written(grant), Resumer(nova_driver._host), []
+    written, resumer, resumed = Written(world, grant), Resumer(nova_driver._host), []
     last = written.wait_for_more()
 
     def goes_on() -> int | None:
@@ -250,7 +301,7 @@ def test_guest_survives_the_death_of_its_storage_process(nova_driver, make_guest
         return number if number > last + 50 else None
 
     for _ in range(3):
-        os.kill(storage_process(service.data, grant.vdisk_guid), signal.SIGKILL)
+        os.kill(storage_process(world.service.data, grant.vdisk_guid), signal.SIGKILL)
         last = eventually(goes_on)
     waits = nova_driver._host.has_min_version(lv_ver=(9, 2, 0))
     assert bool(resumed) is not waits
@@ -259,52 +310,52 @@ def test_guest_survives_the_death_of_its_storage_process(nova_driver, make_guest
 
 
 def test_writing_guest_is_migrated_and_the_source_is_fenced(
-    nova_driver, make_guest, make_volume, libvirtd, service, client
+    world, nova_driver, make_guest, make_volume, client
 ) -> None:
     """As Nova and Cinder do it: the destination connects, the source renders its disk, then the source is detached."""
     grant, info = make_volume(WRITER)
     guest, instance = make_guest(info)
-    written = Written(grant)
+    written = Written(world, grant)
     last = written.wait_for_more()
     theirs = client.grants.create(grant.vdisk_guid, "destination", grant.consumer)
-    status = service.status
+    status = world.service.status
     there = connection_info_of(theirs, status["management_ips"], status["port"], status["ca_file"])
     there["serial"] = there["data"]["volume_id"] = info["serial"]
     nova_driver._get_volume_driver(there).connect_volume(there, instance)
     xml = xml_for_destination(nova_driver, guest, instance, there)
-    with Libvirtd(libvirtd.tree) as other:
+    with world.libvirtd("destination") as other:
         libvirt = libvirt_guest.libvirt
         flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER
         guest.migrate(other.uri, migrate_uri="tcp://127.0.0.1", destination_xml=xml, flags=flags)
         assert not guest.is_active()
         client.grants.revoke(grant.guid)
-        with pytest.raises(ExportRefused):
-            NbdClient.connect(grant.host, grant.port, grant.export_name)
-        Written(theirs).wait_for_more(last)
+        with pytest.raises((ExportRefused, TlsFailed)):
+            world.open(grant)
+        Written(world, theirs).wait_for_more(last)
         domain = libvirt.open(other.uri).lookupByUUIDString(instance.uuid)
         assert domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING
         disk = etree.fromstring(domain.XMLDesc(0)).find("devices/disk")
         assert disk.find("source").get("name") == theirs.export_name
         assert disk.find("driver").get("error_policy") == "stop"
-        Written(theirs).assert_nothing_went_wrong()
+        Written(world, theirs).assert_nothing_went_wrong()
         domain.destroy()
 
 
-def test_fenced_guest_neither_writes_nor_is_told_to_go_on(nova_driver, make_guest, make_volume, client) -> None:
+def test_fenced_guest_neither_writes_nor_is_told_to_go_on(world, nova_driver, make_guest, make_volume, client) -> None:
     """As after a forced detach or an evacuation: another host has the volume while the old guest still runs."""
     grant, info = make_volume(WRITER)
     guest, _ = make_guest(info)
-    Written(grant).wait_for_more()
+    Written(world, grant).wait_for_more()
     client.grants.revoke(grant.guid)
-    theirs = client.grants.create(grant.vdisk_guid, "another host", "another instance")
-    with NbdClient.connect(theirs.host, theirs.port, theirs.export_name) as nbd:
+    theirs = client.grants.create(grant.vdisk_guid, "another-host", "another instance")
+    with world.open(theirs) as nbd:
         nbd.write(0, b"theirs" * 1024 * 1024)
         nbd.flush()
     if not nova_driver._host.has_min_version(lv_ver=(9, 2, 0)):
         eventually(lambda: is_paused_by_an_error(guest._domain))
     for _ in range(5):
         assert Resumer(nova_driver._host).look() == []
-        with NbdClient.connect(theirs.host, theirs.port, theirs.export_name) as nbd:
+        with world.open(theirs) as nbd:
             assert nbd.read(0, 6 * 1024 * 1024) == b"theirs" * 1024 * 1024
 
 

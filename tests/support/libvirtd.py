@@ -63,10 +63,12 @@ class Libvirtd:
     """The daemon. Use it by ``with``.
 
     :param tree: where libvirt and QEMU are, one of :data:`TREES`.
+    :param certificates: directory of this host's certificate for NBD with TLS, as ``openvstorage enroll`` makes it.
     :ivar uri: where it listens. :ivar tree: as given.
     """
 
-    def __init__(self, tree: Path = TREES["system"]) -> None:
+    def __init__(self, tree: Path = TREES["system"], certificates: Path | None = None) -> None:
+        self._certificates = certificates
         self.tree = tree
         # Socket paths have 107 bytes at most, which pytest's directories use up.
         self._root = Path(tempfile.mkdtemp(prefix="lv-", dir="/tmp"))
@@ -83,7 +85,13 @@ class Libvirtd:
         self._root.chmod(0o755)
         (self._root / "config/libvirt").mkdir(mode=0o755)
         # The guests' output goes to files; there is no second daemon for that.
-        (self._root / "config/libvirt/qemu.conf").write_text('stdio_handler = "file"\n')
+        settings = 'stdio_handler = "file"\n'
+        if self._certificates is not None:
+            shutil.copytree(self._certificates, self._root / "pki")
+            for path in (self._root / "pki", *(self._root / "pki").iterdir()):
+                shutil.chown(path, "nobody")
+            settings += f'nbd_tls_x509_cert_dir = "{self._root}/pki"\nnbd_tls_x509_verify = 1\n'
+        (self._root / "config/libvirt/qemu.conf").write_text(settings)
         # Two daemons that say they are one host do not migrate guests to each other.
         (self._root / "config/libvirt/libvirtd.conf").write_text(f'host_uuid = "{uuid.uuid4()}"\n')
         shutil.chown(self._root / "config/libvirt", "nobody")
