@@ -126,14 +126,14 @@ async def _audit_graph(engine: Engine, vdisk: str, opened: set[str]) -> None:
     """The daemon has the model's line open and nothing else.
 
     One exception: a fold replaces a layer by an equal one that has absorbed its parent. Whoever has the old one open
-    goes on reading it and the parent, both without a name by now.
+    goes on reading it and the parent, both without a name by now; who opened the new one over the parent, because the
+    model did not know of the fold's end yet, goes on reading the parent.
     """
     wanted = await _chain_files(engine, vdisk)
     assert wanted <= opened, f"the daemon of {vdisk} does not have open: {wanted - opened}"
     pid = engine.context.fleet.get(vdisk).identity.pid
     unnamed = {name.removesuffix(DELETED) for name in _open_files(pid) if name.endswith(DELETED)}
-    folded = bool(unnamed & wanted)
-    surplus = {path for path in opened - wanted if not folded or path not in unnamed}
+    surplus = opened - wanted - unnamed
     assert not surplus, f"the daemon of {vdisk} has open, not in the model: {surplus}"
 
 
