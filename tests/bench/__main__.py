@@ -38,12 +38,12 @@ def main() -> None:
             print(f"{name} ...", flush=True)
             started = time.monotonic()
             results.extend(chapter())
+            # at once: a later chapter may err, or the run be ended
+            about["load at the end"] = _load()
+            report.keep(results, about, output)
             print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
     finally:
         shutil.rmtree(work)
-        # what was measured before something erred is kept too
-        about["load at the end"] = _load()
-        report.keep(results, about, output)
     print()
     print(report.as_markdown(results, about))
     print(f"kept in {output}: bench.json, bench.md, bench.png")
