@@ -13,6 +13,8 @@ from matplotlib import pyplot
 from matplotlib.lines import Line2D
 from tests.bench.figures import Comparison, Fact, Results
 
+#: What is further out is drawn here.
+WIDEST = 2.5
 GOOD, BAD, NEUTRAL = "#2f7d4f", "#b3402a", "#5a6b7b"
 
 
@@ -72,25 +74,29 @@ def _short(value: float) -> str:
 def _plot(comparisons: list[Comparison], path: Path) -> None:
     """One row for each comparison: its ratio, its target, and the spread of single samples around it."""
     rows = list(reversed(comparisons))
-    figure, axes = pyplot.subplots(figsize=(9, 1.2 + 0.36 * len(rows)))
+    figure, axes = pyplot.subplots(figsize=(11, 1.2 + 0.36 * len(rows)))
     for place, one in enumerate(rows):
         colour = {True: GOOD, False: BAD, None: NEUTRAL}[one.met]
-        spread = [sample / one.base.median for sample in one.other.samples]
+        spread = [min(sample / one.base.median, WIDEST) for sample in one.other.samples]
         axes.plot(spread, [place] * len(spread), ".", color=colour, alpha=0.15)
-        axes.plot(one.ratio, place, "o", color=colour, markersize=8)
+        axes.plot(min(one.ratio, WIDEST), place, "o", color=colour, markersize=8)
+        axes.text(WIDEST + 0.05, place, f"{one.ratio:.2f}", va="center", fontsize=8, color=colour)
         bound = one.at_most if one.at_most is not None else one.at_least
         if bound is not None:
             axes.plot([bound, bound], [place - 0.4, place + 0.4], color="black")
     axes.axvline(1, color=NEUTRAL, linewidth=0.8, linestyle=":")
     axes.set_yticks(range(len(rows)), [f"{one.name}: {one.other.label} / {one.base.label}" for one in rows], fontsize=8)
-    axes.set_xlim(0, max(2.0, 1.1 * max(one.ratio for one in rows)))
-    axes.set_xlabel("ratio of medians (dot), single samples (points) and target (bar)")
+    axes.set_xlim(0, WIDEST + 0.3)
+    axes.set_ylim(-1, len(rows) + 1)
+    axes.set_xlabel("ratio of medians (dot, number), single samples, target (bar)", fontsize=8)
     axes.legend(
         handles=[
             Line2D([], [], marker="o", linestyle="", color=colour, label=label)
-            for colour, label in ((GOOD, "target met"), (BAD, "target missed"))
+            for colour, label in ((GOOD, "target met"), (BAD, "target missed"), (NEUTRAL, "no target"))
         ],
         fontsize=8,
+        loc="upper left",
+        ncols=3,
     )
     figure.tight_layout()
     figure.savefig(path, dpi=130)
