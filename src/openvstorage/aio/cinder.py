@@ -8,7 +8,7 @@ from pathlib import Path
 from openvstorage.aio import uwsgi
 from openvstorage.aio.command import run
 from openvstorage.aio.environment import Environment
-from openvstorage.aio.ini import service_user, write_ini
+from openvstorage.aio.ini import service_user, token_checks, write_ini
 from openvstorage.aio.paths import Paths
 from openvstorage.aio.supervisor import Program, Supervisor
 
@@ -52,7 +52,6 @@ class Cinder:
         self._configuration = paths.etc / "cinder" / "cinder.conf"
         self._state = paths.data / "cinder"
         shipped = paths.venv / "etc" / "cinder"
-        user = service_user(auth_url, "cinder", password)
         # Privileged helpers of the environment: the default runs sudo, which does not find them.
         helper = {"helper_command": f"{environment.program('privsep-helper')} --config-file {self._configuration}"}
         self._sections: dict[str, Mapping[str, object]] = {
@@ -75,13 +74,8 @@ class Cinder:
             "database": {"connection": database, "max_pool_size": 10},
             "oslo_concurrency": {"lock_path": paths.run},
             "coordination": {"backend_url": f"file://{self._state / 'coordination'}"},
-            "keystone_authtoken": {
-                **user,
-                "www_authenticate_uri": auth_url,
-                "service_token_roles": "service",
-                "service_token_roles_required": True,
-            },
-            "service_user": {**user, "send_service_user_token": True},
+            "keystone_authtoken": token_checks(auth_url, "cinder", password),
+            "service_user": {**service_user(auth_url, "cinder", password), "send_service_user_token": True},
             "cinder_sys_admin": helper,
             "privsep_osbrick": helper,
         }

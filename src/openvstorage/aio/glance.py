@@ -5,7 +5,7 @@ from __future__ import annotations
 from openvstorage.aio import uwsgi
 from openvstorage.aio.command import run
 from openvstorage.aio.environment import Environment
-from openvstorage.aio.ini import Sections, service_user, write_ini
+from openvstorage.aio.ini import Sections, token_checks, write_ini
 from openvstorage.aio.paths import Paths
 from openvstorage.aio.supervisor import Supervisor
 
@@ -61,12 +61,7 @@ class Glance:
             "os_glance_staging_store": {"filesystem_store_datadir": data / "staging"},
             "os_glance_tasks_store": {"filesystem_store_datadir": data / "tasks"},
             "oslo_concurrency": {"lock_path": paths.run},
-            "keystone_authtoken": {
-                **service_user(auth_url, "glance", password),
-                "www_authenticate_uri": auth_url,
-                "service_token_roles": "service",
-                "service_token_roles_required": True,
-            },
+            "keystone_authtoken": token_checks(auth_url, "glance", password),
         }
 
     @property

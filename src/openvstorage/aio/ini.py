@@ -8,7 +8,7 @@ from pathlib import Path
 from openvstorage.aio.credentials import REGION
 from openvstorage.aio.paths import write_private
 
-__all__ = ["Sections", "service_user", "write_ini"]
+__all__ = ["Sections", "service_user", "token_checks", "write_ini"]
 
 Sections = Mapping[str, Mapping[str, object]]
 
@@ -23,6 +23,16 @@ def write_ini(path: Path, sections: Sections) -> Path:
         lines.append("")
     write_private(path, "\n".join(lines))
     return path
+
+
+def token_checks(auth_url: str, name: str, password: str) -> dict[str, object]:
+    """Return the section ``keystone_authtoken``: how a service checks the tokens that it is shown."""
+    return {
+        **service_user(auth_url, name, password),
+        "www_authenticate_uri": auth_url,
+        "service_token_roles": "service",
+        "service_token_roles_required": True,
+    }
 
 
 def service_user(auth_url: str, name: str, password: str) -> dict[str, object]:
