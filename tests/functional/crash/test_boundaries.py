@@ -24,7 +24,8 @@ import pytest
 from sqlalchemy import select
 from tests.support.audit import audit, calm
 from tests.support.crash import Killer, guest_writes, in_child, kill_daemons
-from tests.support.crash_scenarios import GUEST_BLOCK, SCENARIOS, Scenario, break_tool, settled, vdisk
+from tests.support.crash_acts import break_tool, settled, vdisk
+from tests.support.crash_scenarios import GUEST_BLOCK, SCENARIOS, Scenario
 from tests.support.crash_world import fits, look
 from tests.support.engine import Engine, TaskFailed, engine
 from tests.support.qemus import bin_dirs
@@ -141,7 +142,7 @@ class Case:
         async with engine(self.data, boundary=killer, **self.stage.settings) as vpool:
             try:
                 await calm(vpool)
-                await audit(vpool, {STRANGER: b"of somebody else"})
+                await audit(vpool, {STRANGER: b"of somebody else"}, folded="fold:begin" in self.scenario.boundaries())
                 killer.armed = False
                 status = await _verdict(vpool, self.scenario)
                 assert status == TaskStatus.SUCCESS or self.scenario.may_fail, f"the task ended with {status}"

@@ -24,13 +24,14 @@ import pytest
 from sqlalchemy import select, update
 from tests.support.audit import audit, calm
 from tests.support.crash import daemons, in_child, kill, kill_daemons, until
-from tests.support.crash_scenarios import disk, dropped, first, granted, revoked, snapped, snapshot, vdisk, written
+from tests.support.crash_acts import disk, dropped, first, granted, revoked, snapped, snapshot, vdisk, written
 from tests.support.crash_world import Disk, World, fits, look
 from tests.support.engine import MIB, Engine, TaskFailed, connect, engine
 from tests.support.qemus import bin_dirs
 from tests.support.vpool_service import VpoolService
 
 from openvstorage.edge.errors import RequestFailed
+from openvstorage.vpool.backends.base import PoolFull
 from openvstorage.vpool.exports.daemon import StorageDaemon
 from openvstorage.vpool.exports.identity import Identity
 from openvstorage.vpool.exports.qemu import QemuBuild
@@ -137,6 +138,9 @@ async def test_on_a_disk_without_a_free_byte_the_service_ends_starts_and_deletes
     occupy(other)
     async with engine(small_disk / "pool", low_water_mib=8, ballast_mib=4) as vpool:
         occupy(other)
+        for number in range(20):  # a commit may still fit into what the log had reserved
+            with pytest.raises((PoolFull, TaskFailed), match=FULL):
+                await vpool.create(f"new-{number}")
         await vpool.do("vdisk.delete", guid)
         await calm(vpool)
         assert not list((small_disk / "pool" / "layers").iterdir())

@@ -18,6 +18,7 @@ from openvstorage.vpool.access.tokens import Principal
 from openvstorage.vpool.api.context import ApiContext, context_of
 from openvstorage.vpool.api.envelopes import ApiError, duplicate_key
 from openvstorage.vpool.api.parameters import arguments
+from openvstorage.vpool.backends.base import PoolFull
 from openvstorage.vpool.model.task import Task
 from openvstorage.vpool.operations import Idempotency
 from openvstorage.vpool.operations.errors import IdempotencyConflict
@@ -52,13 +53,15 @@ class Submission:
         """Begin an operation.
 
         :returns: its task's guid.
-        :raises ApiError: 409, the key was used for another request meanwhile.
+        :raises ApiError: 409, the key was used for another request meanwhile; 406, there is no room to begin it.
         """
         operations, key = self._context.operations, self._idempotency
         try:
             return await operations.submit(kind, args, vdisk_guid=vdisk_guid, idempotency=key)
         except IdempotencyConflict:
             raise duplicate_key() from None
+        except PoolFull as error:
+            raise ApiError(406, "impossible_request", str(error)) from None
 
 
 async def _submission(request: Request) -> Submission:

@@ -24,6 +24,9 @@ class BackendError(Exception):
 class PoolFull(BackendError):
     """Too little room to take on new data; deleting still works."""
 
+    def __init__(self) -> None:
+        super().__init__("the pool has no room left: delete snapshots or vDisks, or add disk space")
+
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import delete, select, update
+from sqlalchemy.exc import OperationalError
 
+from openvstorage.vpool.backends.base import PoolFull
 from openvstorage.vpool.model.base import new_guid
 from openvstorage.vpool.model.task import OperationRow, Task, TaskStatus
 from openvstorage.vpool.operations.context import Context
@@ -25,6 +27,8 @@ log = logging.getLogger(__name__)
 
 KEEP_SECONDS = 86_400.0
 CLOSE_SECONDS = 30.0
+#: How SQLite and PostgreSQL say that the disk is full.
+DISK_FULL = ("database or disk is full", "No space left on device")
 #: How long a task that was cancelled may take to let go of what it holds.
 CANCEL_SECONDS = 5.0
 #: How soon a waiting client looks again at a task that nobody runs just now.
@@ -61,6 +65,7 @@ class Tasks:
         """Keep a task and start it. :returns: its guid, or the earlier task's for a repeated request.
 
         :raises IdempotencyConflict: the key stands for another request.
+        :raises PoolFull: there is no room to keep it, and it is none that gives room back.
         """
         if vdisk_guid is not None:
             args = {"vdisk_guid": vdisk_guid, **args}
@@ -73,6 +78,20 @@ class Tasks:
             node_guid=self._context.node.guid,
             created_at=time.time(),
         )
+        try:
+            kept = await self._keep(task, idempotency)
+        except OperationalError as error:
+            if any(words in str(error.orig) for words in DISK_FULL):
+                raise PoolFull from error
+            raise
+        if kept != task.guid:
+            return kept
+        await self._context.boundary("task", "submitted")
+        self._start(task.guid, kind, args)
+        return task.guid
+
+    async def _keep(self, task: Task, idempotency: Idempotency | None) -> str:
+        """Commit a task. :returns: its guid, or the earlier one's of the same request."""
         async with self._context.db.write() as session:
             if idempotency is not None:
                 earlier = await session.scalar(
@@ -85,8 +104,6 @@ class Tasks:
                 task.username, task.idempotency_key = idempotency.username, idempotency.key
                 task.request_digest = idempotency.request_digest
             session.add(task)
-        await self._context.boundary("task", "submitted")
-        self._start(task.guid, kind, args)
         return task.guid
 
     async def wait(self, guid: str, seconds: float) -> Task | None:

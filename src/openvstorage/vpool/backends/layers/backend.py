@@ -130,7 +130,7 @@ class LayersBackend:
         """:raises PoolFull: below the low-water mark."""
         self.space.tend()
         if self.space.low:
-            raise PoolFull("the pool has no room left: delete snapshots or vDisks, or add disk space")
+            raise PoolFull()
 
     def ease(self) -> None:
         """Give a slice of the ballast back when the disk is full."""

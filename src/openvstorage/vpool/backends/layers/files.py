@@ -206,7 +206,7 @@ class LayerFiles:
         if process.returncode:
             text = err.decode(errors="replace").strip()
             if "No space left on device" in text or "Disk quota exceeded" in text:
-                raise PoolFull("the pool has no room left: delete snapshots or vDisks, or add disk space")
+                raise PoolFull()
             failure = Locked if _LOCKED.search(text) else BackendError
             raise failure(f"{Path(program).name} {arguments[0]} failed: {text}")
         return out.decode()
