@@ -19,8 +19,8 @@ from openvstorage.aio.paths import Paths
 __all__ = ["LOCK", "Environment"]
 
 LOCK = Path(__file__).with_name("openstack-2026.2.lock")
-# The one distribution of the lock that is published as source only; pure Python, so no compiler is needed.
-_SOURCE_ONLY = "simplegeneric"
+# The distributions of the lock that are published as source only; none needs a compiler.
+_SOURCE_ONLY = ("ovs", "simplegeneric")
 
 
 def _digest(*files: Path) -> str:
@@ -86,7 +86,7 @@ class Environment:
         self._uv(
             "the installation of OpenStack from PyPI",
             *("pip", "install", "--python", self.program("python"), "--require-hashes", "--requirements", LOCK),
-            *("--only-binary", ":all:", "--no-binary", _SOURCE_ONLY),
+            *("--only-binary", ":all:", *(word for name in _SOURCE_ONLY for word in ("--no-binary", name))),
         )
         self._write("lock", _digest(LOCK))
 
