@@ -29,6 +29,7 @@ from openvstorage.vpool.backends.layers.space import Space
 from openvstorage.vpool.config import ServiceConfig, write_private
 from openvstorage.vpool.exports.identity import Identity
 from openvstorage.vpool.model.database import Database
+from openvstorage.vpool.operations import Operations
 from openvstorage.vpool.pool import Claim, PoolDirectory, PoolError, PoolLock, claim
 from openvstorage.vpool.setup import ADMINISTRATOR, Inventory, ensure_administrator, ensure_inventory
 
@@ -37,7 +38,7 @@ log = logging.getLogger(__name__)
 MAX_FILES = 65_536
 #: Clients keep connections in a pool; one that is closed just as it is used again costs them a doubt.
 KEEP_ALIVE_SECONDS = 75
-#: How long a stop waits for answers under way; who waits for a task asks again after the restart.
+#: How long a stop waits for answers under way; who is cut off is told to ask again.
 GRACEFUL_SECONDS = 3
 
 
@@ -98,7 +99,7 @@ async def _serve_pool(
     try:
         state = _state(directory, config, inventory, certificate.files.ca_file)
         write_private(directory.state_file, json.dumps(state, indent=2) + "\n")
-        with _ends_on_signal(server):
+        with _ends_on_signal(server, operations):
             log.info("vPool %s is served at https://%s", config.vpool, config.listen)
             await server.serve(sockets=[listener])
     finally:
@@ -192,11 +193,12 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.contextmanager
-def _ends_on_signal(server: uvicorn.Server) -> Iterator[None]:
+def _ends_on_signal(server: uvicorn.Server, operations: Operations) -> Iterator[None]:
     loop = asyncio.get_running_loop()
 
     def end() -> None:
         server.should_exit = True
+        operations.stop_waiting()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)

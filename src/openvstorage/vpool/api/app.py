@@ -29,6 +29,7 @@ from openvstorage.vpool.api.documented import ERRORS
 from openvstorage.vpool.api.negotiation import VersionNegotiation
 from openvstorage.vpool.api.routing import HeadIsGet, RouteTable
 from openvstorage.vpool.api.submission import AlreadySubmitted, answer_already_submitted
+from openvstorage.vpool.operations.errors import ServiceStops
 
 __all__ = ["create_app"]
 
@@ -87,6 +88,7 @@ def _answer_errors(app: FastAPI, routes: RouteTable) -> None:
         envelopes.ApiError: envelopes.answer_api_error,
         LoginRefused: envelopes.answer_login_refused,
         TokenRefused: envelopes.answer_token_refused,
+        ServiceStops: envelopes.answer_service_stops,
         RateLimited: envelopes.answer_rate_limited,
         AlreadySubmitted: answer_already_submitted,
     }

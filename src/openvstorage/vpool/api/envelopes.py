@@ -4,6 +4,7 @@ web framework (``{"detail": sentence}``) where existing clients get those.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 
@@ -13,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openvstorage.vpool.access.errors import LoginRefused, RateLimited, TokenRefused
+from openvstorage.vpool.operations.errors import ServiceStops
 
 __all__ = [
     "ApiError",
@@ -20,6 +22,7 @@ __all__ = [
     "ErrorGuard",
     "answer_login_refused",
     "answer_rate_limited",
+    "answer_service_stops",
     "answer_token_refused",
     "duplicate_key",
     "impossible",
@@ -112,6 +115,11 @@ async def answer_rate_limited(_request: Request, error: Exception) -> Response:
     return _answer(429, error.code, str(error), {"Retry-After": str(error.retry_after)})
 
 
+async def answer_service_stops(_request: Request, error: Exception) -> Response:
+    """503: clients ask again, here or at another address."""
+    return _stopping(str(error))
+
+
 async def answer_http_exception(_request: Request, error: Exception) -> Response:
     """What the framework itself refuses, such as a broken multipart body."""
     assert isinstance(error, HTTPException)
@@ -119,7 +127,10 @@ async def answer_http_exception(_request: Request, error: Exception) -> Response
 
 
 class ErrorGuard:
-    """Outermost layer: whatever nobody expected becomes a 500 in the envelope, its details go to the log only."""
+    """Outermost layer: whatever nobody expected becomes a 500 in the envelope, its details go to the log only.
+
+    A request that the end of the service cuts off is answered 503: it was not wrong, and may be sent again.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -141,6 +152,14 @@ class ErrorGuard:
             log.exception("%s %s failed", scope["method"], scope["path"])
             text = "The service failed to answer this request; its log says why"
             await _answer(500, "internal_server", text)(scope, receive, send)
+        except asyncio.CancelledError:
+            if scope["type"] != "http" or started:
+                raise
+            await _stopping(str(ServiceStops()))(scope, receive, send)
+
+
+def _stopping(text: str) -> Response:
+    return _answer(503, "service_unavailable", text, {"Retry-After": "1"})
 
 
 def _answer(status: int, code: str, text: str, headers: Mapping[str, str] | None = None) -> Response:

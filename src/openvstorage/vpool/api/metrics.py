@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
@@ -47,6 +47,7 @@ class RequestMetrics:
         self._seconds = Histogram(
             "openvstorage_api_request_seconds", "Time to answer", labels, buckets=BUCKETS, registry=registry
         )
+        self._in_progress = Gauge("openvstorage_api_requests_in_progress", "Requests to answer", registry=registry)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI entry point."""
@@ -63,7 +64,8 @@ class RequestMetrics:
                 self._seconds.labels(method, endpoint or "other").observe(time.perf_counter() - started)
             await send(message)
 
-        await self.app(scope, receive, watch)
+        with self._in_progress.track_inprogress():
+            await self.app(scope, receive, watch)
 
 
 @router.get(

@@ -146,6 +146,12 @@ class IdempotencyConflict(OperationError):
     template = "the idempotency key was used for another request before"
 
 
+class ServiceStops(OperationError):
+    """Nobody can wait here any longer; the task itself goes on, after a restart if need be."""
+
+    template = "the service is being stopped: ask again, here in a moment or at another management address"
+
+
 def text_of(error: BaseException) -> str:
     """:returns: what a client is told; details of an unexpected error stay in the log."""
     if isinstance(error, OperationError | BackendError | ExportsError):

@@ -69,8 +69,15 @@ class Operations:
         return await self._tasks.submit(kind, args, vdisk_guid=vdisk_guid, idempotency=idempotency)
 
     async def wait(self, task_guid: str, seconds: float) -> Task | None:
-        """:returns: the task once it is ready or after ``seconds``; None if it is unknown."""
+        """:returns: the task once it is ready or after ``seconds``; None if it is unknown.
+
+        :raises ServiceStops: :meth:`stop_waiting` was called before it was ready.
+        """
         return await self._tasks.wait(task_guid, seconds)
+
+    def stop_waiting(self) -> None:
+        """Let go whoever waits for a task: the service is about to stop. Does not block."""
+        self._tasks.stop_waiting()
 
     async def ensure_served(self, vdisk_guid: str) -> None:
         """Return when every client with a grant of the vDisk can connect; what runs already is left as it is.

@@ -19,7 +19,7 @@ from openvstorage.vpool.backends.base import PoolFull
 from openvstorage.vpool.model.base import new_guid
 from openvstorage.vpool.model.task import OperationRow, Task, TaskStatus
 from openvstorage.vpool.operations.context import Context
-from openvstorage.vpool.operations.errors import IdempotencyConflict, OperationError
+from openvstorage.vpool.operations.errors import IdempotencyConflict, OperationError, ServiceStops
 from openvstorage.vpool.operations.journal import Journal
 from openvstorage.vpool.operations.operation import Operation
 
@@ -58,6 +58,7 @@ class Tasks:
         self._journal = journal
         self._kinds = kinds
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._stopping = asyncio.Event()
 
     async def submit(
         self, kind: str, args: dict[str, Any], *, vdisk_guid: str | None, idempotency: Idempotency | None
@@ -107,16 +108,34 @@ class Tasks:
         return task.guid
 
     async def wait(self, guid: str, seconds: float) -> Task | None:
-        """:returns: the task once it is ready, or as it is after ``seconds``; None if there is no such task."""
+        """:returns: the task once it is ready, or as it is after ``seconds``; None if there is no such task.
+
+        :raises ServiceStops: who waits for longer than this service lives shall ask again.
+        """
         running = self._running.get(guid)
         if running is not None and seconds > 0:
-            await asyncio.wait({running}, timeout=seconds)
+            await self._first(running, seconds)
         task = await self._find(guid)
-        if task is None or running is not None or seconds <= 0 or TaskStatus(task.status).ready:
+        if task is None or seconds <= 0 or TaskStatus(task.status).ready:
             return task
-        # its operation stays in the journal and is tried again: who waits shall not ask all the time
-        await asyncio.sleep(min(seconds, LOOK_SECONDS))
-        return await self._find(guid)
+        if running is None:
+            # its operation stays in the journal and is tried again: who waits shall not ask all the time
+            await self._first(None, min(seconds, LOOK_SECONDS))
+            task = await self._find(guid)
+        if self._stopping.is_set():
+            raise ServiceStops()
+        return task
+
+    def stop_waiting(self) -> None:
+        """Let go whoever waits for a task, now and from now on: they keep the service from ending."""
+        self._stopping.set()
+
+    async def _first(self, running: asyncio.Task[None] | None, seconds: float) -> None:
+        """Wait for the end of a task or of the service, for ``seconds`` at most."""
+        stopping = asyncio.create_task(self._stopping.wait())
+        ends = {stopping} if running is None else {stopping, running}
+        await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
 
     async def _find(self, guid: str) -> Task | None:
         async with self._context.db.read() as session:
