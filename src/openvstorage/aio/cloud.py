@@ -18,6 +18,7 @@ from openvstorage.aio.cinder import Cinder
 from openvstorage.aio.credentials import load_passwords, write_client_files
 from openvstorage.aio.environment import Environment
 from openvstorage.aio.glance import Glance
+from openvstorage.aio.horizon import Horizon
 from openvstorage.aio.keystone import Keystone
 from openvstorage.aio.mariadb import MariaDB
 from openvstorage.aio.paths import Paths
@@ -38,9 +39,11 @@ _PORTS = {
     "keystone": "keystone",
     "glance": "glance",
     "cinder": "cinder-api",
+    "horizon": "horizon",
     "vpool": "vpool",
 }
-_PASSWORDS = ("admin", "glance", "cinder", "database", "messages")
+# The one of Horizon is what it signs with.
+_PASSWORDS = ("admin", "glance", "cinder", "database", "messages", "horizon")
 _DATABASES = ("keystone", "glance", "cinder")
 
 
@@ -173,6 +176,18 @@ class Cloud:
             password=self.passwords["cinder"],
         )
 
+    @cached_property
+    def horizon(self) -> Horizon:
+        """The web pages."""
+        return Horizon(
+            self.paths,
+            self.supervisor,
+            self.environment,
+            port=self.ports["horizon"],
+            auth_url=self.keystone.url,
+            secret_key=self.passwords["horizon"],
+        )
+
     def connect(self) -> Any:
         """Return an openstacksdk connection of the administrator."""
         return connect(self.keystone.url, self.passwords["admin"])
@@ -206,9 +221,11 @@ class Cloud:
                 self._prepare_cinder,
                 ("environment", "mariadb", "rabbitmq", "vpool"),
             ),
+            Step("horizon-files", "Horizon's style sheets", self._prepare_horizon, ("environment",)),
             Step("keystone", "Keystone", self.keystone.start, ("keystone-database",)),
             Step("glance", "Glance", self.glance.start, ("glance-database",)),
             Step("cinder", "Cinder", self.cinder.start, ("cinder-database",)),
+            Step("horizon", "Horizon", self.horizon.start, ("horizon-files",)),
             Step("catalog", "users and endpoints", self._fill_catalog, ("keystone",)),
             Step("backend", "Cinder's vPool backend", self._await_backend, ("catalog", "cinder")),
         ]
@@ -231,6 +248,10 @@ class Cloud:
     def _prepare_cinder(self) -> str:
         self.cinder.configure({self.vpool.pool: self.vpool.backend()})
         return self._once("cinder-database", "", self.cinder.prepare)
+
+    def _prepare_horizon(self) -> str:
+        self.horizon.configure()
+        return self._once("horizon-files", self.horizon.settings_version, self.horizon.prepare)
 
     def _fill_catalog(self) -> str:
         endpoints = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from rich.table import Table
 
 from openvstorage.aio.cloud import Cloud
 from openvstorage.aio.errors import AioError, UnknownProgram
+from openvstorage.aio.horizon import Horizon
 from openvstorage.aio.paths import Paths
 from openvstorage.aio.tour import Tour
 from openvstorage.client import OpenvStorageError
@@ -62,6 +64,17 @@ def up(state: _StateOption = _STATE, cache: _CacheOption = None, wheel: _WheelOp
         console.print(
             f"Use it:  . {cloud.paths.state}/openrc && openstack volume list", highlight=False, soft_wrap=True
         )
+        _tell_of_horizon(cloud, console)
+
+
+def _tell_of_horizon(cloud: Cloud, console: Console) -> None:
+    port = cloud.ports["horizon"]
+    lines = (
+        f"Horizon: {cloud.horizon.url}  user admin, password: OS_PASSWORD in {cloud.paths.state}/openrc",
+        f"  from another machine:  ssh -N -L {port}:127.0.0.1:{port} root@{socket.gethostname()}  and the same address",
+    )
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 @app.command()
@@ -84,7 +97,8 @@ def status(
     """Show which programs run. The exit status is 0 when all of them do, else 3."""
     console = Console()
     with _reported(console):
-        programs = Cloud(Paths.of(state), console).programs()
+        cloud = Cloud(Paths.of(state), console)
+        programs = cloud.programs()
     if as_json:
         rows = [
             {"name": p.name, "pid": p.identity.pid if p.identity else None, "port": p.port, "log": str(p.log)}
@@ -97,6 +111,8 @@ def status(
             pid, word = (str(p.identity.pid), "running") if p.identity else ("", "[red]ended[/]")
             table.add_row(p.name, word, pid, str(p.port or ""), os.path.relpath(p.log))
         console.print(table if programs else "The all-in-one is not up.")
+        if any(p.name == Horizon.name and p.identity for p in programs):
+            _tell_of_horizon(cloud, console)
     if not programs or any(p.identity is None for p in programs):
         raise typer.Exit(3)
 

@@ -25,6 +25,7 @@ def uwsgi_program(
     *,
     variables: Mapping[str, str] | None = None,
     arguments: str = "",
+    options: tuple[str, ...] = (),
     version: str,
     files: tuple[Path, ...] = (),
 ) -> Program:
@@ -33,6 +34,7 @@ def uwsgi_program(
     :param module: ``package.module``; its ``application`` is served.
     :param variables: environment variables that tell the application where its configuration is.
     :param arguments: command line that the application sees, for those that read one.
+    :param options: more of uWSGI's own.
     :param version: a text that changes when its code does.
     :param files: its configuration files.
     """
@@ -46,6 +48,7 @@ def uwsgi_program(
             *("--chunked-input-limit", str(16 * 1024**2), "--chunked-input-timeout", "60"),
             # Workers die with their master, even when it is killed.
             *("--no-orphans", "--disable-logging", "--log-master"),
+            *options,
             *(("--pyargv", arguments) if arguments else ()),
         ),
         environment=variables or {},
