@@ -8,7 +8,7 @@ from pathlib import Path
 from openvstorage.aio import uwsgi
 from openvstorage.aio.command import run
 from openvstorage.aio.environment import Environment
-from openvstorage.aio.ini import service_user, token_checks, write_ini
+from openvstorage.aio.ini import LOG_LEVELS, service_user, token_checks, write_ini
 from openvstorage.aio.paths import Paths
 from openvstorage.aio.supervisor import Program, Supervisor
 
@@ -67,15 +67,15 @@ class Cinder:
                 "glance_api_servers": glance_url,
                 "enable_force_upload": True,
                 "debug": True,
-                # A debug log full of other libraries' chatter hides what is looked for.
-                "default_log_levels": "amqp=WARN,amqplib=WARN,sqlalchemy=WARN,oslo.messaging=INFO,oslo_messaging=INFO,"
-                "urllib3.connectionpool=WARN,stevedore=WARN,keystonemiddleware=WARN,dogpile=INFO,eventlet.wsgi=WARN",
+                "default_log_levels": LOG_LEVELS,
             },
             "database": {"connection": database, "max_pool_size": 10},
             "oslo_concurrency": {"lock_path": paths.run},
             "coordination": {"backend_url": f"file://{self._state / 'coordination'}"},
             "keystone_authtoken": token_checks(auth_url, "cinder", password),
             "service_user": {**service_user(auth_url, "cinder", password), "send_service_user_token": True},
+            # Who tells Nova that an attached volume has grown.
+            "nova": service_user(auth_url, "cinder", password),
             "cinder_sys_admin": helper,
             "privsep_osbrick": helper,
         }
@@ -115,11 +115,7 @@ class Cinder:
             version=self._environment.version,
             files=(self._configuration,),
         )
-        started = self._supervisor.start(api)
-        for name in (self.scheduler, self.volume):
-            started = self._supervisor.start(self._service(name)) or started
-        self._supervisor.wait_ready(self.api, lambda: uwsgi.answers(self.url))
-        return "started" if started else "running"
+        return uwsgi.serve(self._supervisor, api, self.url, self._service(self.scheduler), self._service(self.volume))
 
     def _service(self, name: str) -> Program:
         return Program(

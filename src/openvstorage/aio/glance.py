@@ -94,6 +94,4 @@ class Glance:
             version=self._environment.openstack_version,
             files=(self._configuration,),
         )
-        started = self._supervisor.start(program)
-        self._supervisor.wait_ready(self.name, lambda: uwsgi.answers(f"{self.url}/versions"))
-        return "started" if started else "running"
+        return uwsgi.serve(self._supervisor, program, f"{self.url}/versions")

@@ -132,9 +132,7 @@ class Horizon:
             version=self._environment.version,
             files=(self._file,),
         )
-        started = self._supervisor.start(program)
-        self._supervisor.wait_ready(self.name, lambda: uwsgi.answers(f"{self.url}auth/login/"))
-        return "started" if started else "running"
+        return uwsgi.serve(self._supervisor, program, f"{self.url}auth/login/")
 
     @property
     def _variables(self) -> dict[str, str]:

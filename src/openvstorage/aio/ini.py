@@ -8,9 +8,15 @@ from pathlib import Path
 from openvstorage.aio.credentials import REGION
 from openvstorage.aio.paths import write_private
 
-__all__ = ["Sections", "service_user", "token_checks", "write_ini"]
+__all__ = ["LOG_LEVELS", "Sections", "service_user", "token_checks", "write_ini"]
 
 Sections = Mapping[str, Mapping[str, object]]
+
+# A debug log full of other libraries' chatter hides what is looked for.
+LOG_LEVELS = (
+    "amqp=WARN,amqplib=WARN,sqlalchemy=WARN,oslo.messaging=INFO,oslo_messaging=INFO,urllib3.connectionpool=WARN,"
+    "stevedore=WARN,keystonemiddleware=WARN,dogpile=INFO,eventlet.wsgi=WARN"
+)
 
 
 def write_ini(path: Path, sections: Sections) -> Path:

@@ -88,6 +88,4 @@ class Keystone:
             version=self._environment.openstack_version,
             files=(self._configuration,),
         )
-        started = self._supervisor.start(program)
-        self._supervisor.wait_ready(self.name, lambda: uwsgi.answers(self.url))
-        return "started" if started else "running"
+        return uwsgi.serve(self._supervisor, program, self.url)

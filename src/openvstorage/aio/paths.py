@@ -84,7 +84,19 @@ class Paths:
         inside = self.state / "run"
         if len(os.fsencode(inside)) <= _SOCKET_DIR_LIMIT:
             return inside
-        return Path("/run") / f"openvstorage-aio-{hashlib.sha256(os.fsencode(self.state)).hexdigest()[:8]}"
+        return Path("/run") / f"openvstorage-aio-{self._tag}"
+
+    @property
+    def guests(self) -> Path:
+        """What libvirt and its guests share.
+
+        They are not root, and need not be let into the directories above the state directory.
+        """
+        return Path("/run") / f"openvstorage-guests-{self._tag}"
+
+    @property
+    def _tag(self) -> str:
+        return hashlib.sha256(os.fsencode(self.state)).hexdigest()[:8]
 
     @property
     def exists(self) -> bool:
@@ -102,13 +114,17 @@ class Paths:
         self.cache.mkdir(parents=True, exist_ok=True)
 
     def purge(self) -> None:
-        """Delete the state directory and its sockets; the cache stays. Raises NotOurs if it was not made by us."""
+        """Delete the state directory and what is outside of it; the cache stays.
+
+        Raises NotOurs if it was not made by us.
+        """
         if not self.state.exists():
             return
         if not self.exists:
             raise NotOurs(path=self.state)
         if self.sockets != self.run:
             shutil.rmtree(self.sockets, ignore_errors=True)
+        shutil.rmtree(self.guests, ignore_errors=True)
         shutil.rmtree(self.state)
 
     @contextmanager

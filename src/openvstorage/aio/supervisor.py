@@ -21,7 +21,7 @@ from pathlib import Path
 from openvstorage.aio.errors import ProgramFailed
 from openvstorage.aio.paths import Paths, write_private
 
-__all__ = ["Identity", "Program", "Supervisor", "base_environment"]
+__all__ = ["Identity", "Program", "Supervisor", "base_environment", "end_processes", "processes_with"]
 
 _MARK_STATE = "OPENVSTORAGE_AIO_STATE"
 _MARK_PROGRAM = "OPENVSTORAGE_AIO_PROGRAM"
@@ -247,19 +247,8 @@ class Supervisor:
 
     def _end_marked(self, name: str | None, argv: tuple[str, ...] | None = None) -> None:
         """End what carries our mark: of that program, or of any; with ``argv``, only what runs that command line."""
-        found = [
-            identity
-            for pid in _pids()
-            if pid != os.getpid()
-            and (environment := _environment_of(pid)).get(_MARK_STATE) == str(self._paths.state)
-            and name in (None, environment.get(_MARK_PROGRAM))
-            and (argv is None or _runs(pid, argv))
-            and (identity := Identity.of(pid)) is not None
-        ]
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            for identity in found:
-                _signal(identity, number)
-            found = _wait_gone(found, _KILL_SECONDS)
+        marks = {_MARK_STATE: str(self._paths.state), **({} if name is None else {_MARK_PROGRAM: name})}
+        end_processes(each for each in processes_with(marks) if argv is None or _runs(each.pid, argv))
 
     def _record(self, name: str) -> Path:
         return self._paths.run / f"{name}.json"
@@ -270,6 +259,26 @@ class Supervisor:
         except FileNotFoundError:
             return None
         return _Record(**{**facts, "identity": Identity(**facts["identity"]), "argv": tuple(facts["argv"])})
+
+
+def processes_with(variables: Mapping[str, str]) -> list[Identity]:
+    """Return the processes, but this one, that were started with these environment variables."""
+    return [
+        identity
+        for pid in _pids()
+        if pid != os.getpid()
+        and variables.items() <= _environment_of(pid).items()
+        and (identity := Identity.of(pid)) is not None
+    ]
+
+
+def end_processes(identities: Iterable[Identity]) -> None:
+    """Ask processes to end, and kill those that have not after ten seconds. Blocks until they are gone."""
+    left = list(identities)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for identity in left:
+            _signal(identity, number)
+        left = _wait_gone(left, _KILL_SECONDS)
 
 
 def _signal(identity: Identity, number: int) -> None:
