@@ -51,6 +51,7 @@ test-nova: install packages ## tests inside an environment that has only Nova an
 	$(BIN)/python tests/support/nova_env.py $(PYTEST_OPTIONS)
 
 e2e: install packages ## tests on a real OpenStack of their own (at most 15 minutes)
+	sh tests/support/debian-packages.sh chromium chromium-driver
 	$(BIN)/pytest tests/e2e $(PYTEST_OPTIONS)
 
 tempest: install packages ## Tempest's volume tests against the cloud of `make demo`, from an environment of their own

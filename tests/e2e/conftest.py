@@ -52,9 +52,13 @@ class AllInOne:
         steps: list[dict[str, Any]] = json.loads(self.report.read_text())
         return steps
 
-    def pids(self) -> dict[str, int | None]:
+    def programs(self) -> list[dict[str, Any]]:
         done = subprocess.run(self.argv("status", "--json"), capture_output=True, text=True, check=False)
-        return {program["name"]: program["pid"] for program in json.loads(done.stdout)}
+        programs: list[dict[str, Any]] = json.loads(done.stdout)
+        return programs
+
+    def pids(self) -> dict[str, int | None]:
+        return {program["name"]: program["pid"] for program in self.programs()}
 
     def marked(self) -> list[int]:
         """Return the processes that carry the state directory's mark, whoever started them."""

@@ -1,9 +1,10 @@
 #!/bin/sh
-# Installs the Debian packages that the tests need and that are missing, and starts or enables none of their services.
+# Installs the Debian packages that the tests need and that are missing, and those named as arguments, and starts or enables
+# none of their services.
 # Does nothing, and needs no root, when all are there.
 set -eu
 
-packages="fio libnbd-bin postgresql qemu-system-common qemu-utils"
+packages="fio libnbd-bin postgresql qemu-system-common qemu-utils $*"
 
 missing=""
 for package in $packages; do
