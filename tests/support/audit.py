@@ -9,6 +9,7 @@ import asyncio
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import select
 from tests.support.crash import until
@@ -16,6 +17,8 @@ from tests.support.engine import Engine
 
 from openvstorage.edge.nbd import NbdClient
 from openvstorage.vpool.backends.layers import lines
+from openvstorage.vpool.backends.layers.nodes import is_layer_node
+from openvstorage.vpool.exports.command import TOP
 from openvstorage.vpool.model.export import Export, Grant, GrantState
 from openvstorage.vpool.model.layer import Layer, LayerState
 from openvstorage.vpool.model.task import OperationRow, Task
@@ -41,17 +44,16 @@ async def calm(engine: Engine) -> None:
     await engine.context.backend.sweep()
 
 
-async def audit(engine: Engine, strangers: Mapping[str, bytes] | None = None, *, folded: bool = False) -> None:
+async def audit(engine: Engine, strangers: Mapping[str, bytes] | None = None) -> None:
     """Look at everything that should agree.
 
     :param strangers: files that a test put into ``layers/``, by name with their bytes; they and nothing else must be
         in lost+found, untouched.
-    :param folded: a fold was under way while daemons had its layers open; see :func:`_audit_graph`.
     :raises AssertionError: something does not agree; the text says what.
     """
     await _audit_rows(engine)
     await _audit_files(engine, strangers or {})
-    await _audit_daemons(engine, folded)
+    await _audit_daemons(engine)
     await _audit_grants(engine)
 
 
@@ -102,7 +104,7 @@ async def _open_for_writing(engine: Engine, ref: str) -> bool:
     return head_of is not None and engine.context.fleet.get(head_of) is not None
 
 
-async def _audit_daemons(engine: Engine, folded: bool) -> None:
+async def _audit_daemons(engine: Engine) -> None:
     fleet = engine.context.fleet
     async with engine.db.read() as session:
         exports = {row.vdisk_guid: row for row in await session.scalars(select(Export))}
@@ -120,22 +122,31 @@ async def _audit_daemons(engine: Engine, folded: bool) -> None:
         assert (row.pid, row.epoch) == (daemon.identity.pid, daemon.epoch), "the export names another process"
         wanted = {grant.export_name for grant in grants if grant.vdisk_guid == vdisk}
         assert set(await daemon.exports()) == wanted, f"the daemon of {vdisk} serves other exports than were granted"
-        await _audit_graph(engine, vdisk, set(await daemon.graph_files()), folded)
+        await _audit_graph(engine, vdisk, daemon)
 
 
-async def _audit_graph(engine: Engine, vdisk: str, opened: set[str], folded: bool) -> None:
-    """The daemon has the model's line open and nothing else.
+async def _audit_graph(engine: Engine, vdisk: str, daemon: Any) -> None:
+    """The daemon has the model's line open and nothing else, and no layer lies about in it that is not read.
 
     One exception: a fold replaces a layer by an equal one that has absorbed its parent. Whoever has the old one open
     goes on reading it and the parent, both without a name by now; who opened the new one over the parent, because the
     model did not know of the fold's end yet, goes on reading the parent.
     """
-    wanted = await _chain_files(engine, vdisk)
+    opened, wanted = set(await daemon.graph_files()), await _chain_files(engine, vdisk)
     assert wanted <= opened, f"the daemon of {vdisk} does not have open: {wanted - opened}"
-    pid = engine.context.fleet.get(vdisk).identity.pid
-    unnamed = {name.removesuffix(DELETED) for name in _open_files(pid) if name.endswith(DELETED)}
-    surplus = opened - wanted - (unnamed if folded else set())
+    unnamed = {name.removesuffix(DELETED) for name in _open_files(daemon.identity.pid) if name.endswith(DELETED)}
+    surplus = opened - wanted - unnamed
     assert not surplus, f"the daemon of {vdisk} has open, not in the model: {surplus}"
+    unread = _unread(await daemon.execute("x-debug-query-block-graph"))
+    assert not unread, f"the daemon of {vdisk} keeps layers open that nothing reads: {unread}"
+
+
+def _unread(graph: dict[str, Any]) -> set[str]:
+    """:returns: the layers' nodes that neither the filter on top nor an export leads to."""
+    read = {item["id"] for item in graph["nodes"] if item["name"] == TOP or item["type"] != "block-driver"}
+    while below := {edge["child"] for edge in graph["edges"] if edge["parent"] in read} - read:
+        read |= below
+    return {item["name"] for item in graph["nodes"] if is_layer_node(item["name"]) and item["id"] not in read}
 
 
 def _open_files(pid: int) -> set[str]:

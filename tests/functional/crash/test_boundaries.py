@@ -142,7 +142,7 @@ class Case:
         async with engine(self.data, boundary=killer, **self.stage.settings) as vpool:
             try:
                 await calm(vpool)
-                await audit(vpool, {STRANGER: b"of somebody else"}, folded="fold:begin" in self.scenario.boundaries())
+                await audit(vpool, {STRANGER: b"of somebody else"})
                 killer.armed = False
                 status = await _verdict(vpool, self.scenario)
                 assert status == TaskStatus.SUCCESS or self.scenario.may_fail, f"the task ended with {status}"
