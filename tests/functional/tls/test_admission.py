@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import errno
+import socket
 import subprocess
 import threading
 from collections.abc import AsyncIterator
@@ -15,10 +17,12 @@ import pytest
 from tests.support.engine import Engine, TaskFailed, engine
 from tests.support.qemus import bin_dirs
 
+from openvstorage.edge import nbd_handshake
 from openvstorage.edge.errors import ExportRefused, TlsFailed, TransportError
 from openvstorage.edge.nbd import NbdClient
 from openvstorage.edge.tls import client_context
 from openvstorage.vpool.access import authority
+from openvstorage.vpool.exports import sockets
 from openvstorage.vpool.operations import serving
 
 MIB = 1024**2
@@ -134,16 +138,65 @@ async def test_a_host_is_let_in_while_the_daemon_runs_and_kept_out_at_once(edge:
                 edge.open(source, "source")
             with pytest.raises(TlsFailed, match="no grant"):
                 edge.open(target, "source")
-            # its connection was never touched
-            assert written(second, b"goes on") == b"goes on"
+    with edge.open(target, "target") as again:
+        assert written(again, b"goes on") == b"goes on"
+
+
+async def test_a_host_that_was_at_anothers_export_is_cut_off_there_too(edge: Edge) -> None:
+    """QEMU looks at the certificate only, so a host with a grant can open whatever is served of that vDisk."""
+    vdisk = await edge.engine.create("disk")
+    source, target = await edge.grant(vdisk, "source"), await edge.grant(vdisk, "target")
+    with edge.open(target, "source") as intruder:
+        assert written(intruder, b"still its own") == b"still its own"
+        pid = edge.engine.context.fleet.get(vdisk).identity.pid
+        await edge.engine.revoke(source)
+        with pytest.raises(TransportError):
+            intruder.write(0, b"too late", fua=True)
+    assert edge.engine.context.fleet.get(vdisk).identity.pid == pid
+    with edge.open(target, "target") as client:
+        assert client.read(0, 13) == b"still its own"
+
+
+async def test_a_host_that_has_not_chosen_its_export_yet_is_cut_off(edge: Edge) -> None:
+    vdisk = await edge.engine.create("disk")
+    source, target = await edge.grant(vdisk, "source"), await edge.grant(vdisk, "target")
+    with socket.create_connection((source["host"], source["port"]), timeout=10) as plain:
+        nbd_handshake._greet(plain, "server")
+        waiting = nbd_handshake._start_tls(plain, "server", client_context(edge.enroll("source")), source["host"])
+        await edge.engine.revoke(source)
+        with pytest.raises((EOFError, OSError)):
+            nbd_handshake._go(waiting, "server", target["export_name"])
+    edge.open(target, "target").close()
+
+
+async def test_a_daemon_whose_clients_can_not_be_cut_off_is_replaced(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the kernel lets a process look into its own children at most, and an earlier service started it."""
+
+    def refuse(_pidfd: int, _fd: int) -> int:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    vdisk = await edge.engine.create("disk")
+    source, target = await edge.grant(vdisk, "source"), await edge.grant(vdisk, "target")
+    with edge.open(target, "source") as intruder:
+        pid = edge.engine.context.fleet.get(vdisk).identity.pid
+        monkeypatch.setattr(sockets, "take", refuse)
+        await edge.engine.revoke(source)
+        with pytest.raises(TransportError):
+            intruder.write(0, b"too late", fua=True)
+    (await asyncio.to_thread(edge.open, target, "target")).close()
+    assert edge.engine.context.fleet.get(vdisk).identity.pid != pid
 
 
 async def test_a_host_with_two_grants_keeps_the_other_one(edge: Edge) -> None:
     vdisk = await edge.engine.create("disk")
     one, two = await edge.grant(vdisk, "compute1", "ro", consumer="a"), await edge.grant(vdisk, "compute1", "ro")
-    with edge.open(two, "compute1") as client:
+    other = await edge.grant(vdisk, "compute2")
+    with edge.open(two, "compute1") as client, edge.open(other, "compute2") as neighbour:
         await edge.engine.revoke(one)
         assert client.read(0, 4) == bytes(4)
+        assert neighbour.read(0, 4) == bytes(4)
         with pytest.raises(ExportRefused):
             edge.open(one, "compute1")
         edge.open(two, "compute1").close()

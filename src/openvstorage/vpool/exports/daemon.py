@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from openvstorage.vpool.exports import command, graph, hold, jobs, listener, nbd, tls
+from openvstorage.vpool.exports import command, graph, hold, jobs, listener, nbd, sockets, tls
 from openvstorage.vpool.exports.command import TOP, Export
 from openvstorage.vpool.exports.errors import (
     DaemonGone,
@@ -318,7 +318,7 @@ class StorageDaemon:
         try:
             with self.take_listener() as socket_:
                 port = socket_.getsockname()[1]
-            return listener.established_peers(self.identity.pid, port)
+            return sockets.peers(self.identity.pid, port)
         except (ListenerUnavailable, OSError):
             return []
 
@@ -353,6 +353,15 @@ class StorageDaemon:
         :raise NotFenced: it was not gone in time. Kill the daemon to be sure.
         """
         await nbd.drop_export(self, name, timeout)
+
+    async def cut_clients(self, timeout: float) -> None:
+        """Disconnect every client, whatever export it is at and however far it has come, and wait until nothing of
+        them can be written any more. The exports stay: who is admitted may connect again at once.
+
+        :param timeout: seconds.
+        :raise NotFenced: one was not gone in time, or the kernel does not allow it. Kill the daemon to be sure.
+        """
+        await nbd.cut_clients(self, self._process.pidfd, timeout)
 
     async def admit(self, admitted: Sequence[str], timeout: float) -> None:
         """With TLS let in, from the next handshake on, who has a certificate of one of these distinguished names.

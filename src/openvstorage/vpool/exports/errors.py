@@ -140,6 +140,17 @@ class NotFenced(DaemonError):
     timeout: float
 
 
+class NotCut(DaemonError):
+    """The connections of the daemon's clients could not be reached: they may still write. Attributes: vdisk, reason.
+
+    Kill the daemon to be sure.
+    """
+
+    template = "the clients of vDisk {vdisk} can not be disconnected: {reason}"
+    vdisk: str
+    reason: str
+
+
 class UnknownNode(DaemonError):
     """The options of a block node are not known, so it cannot be reopened. Attributes: vdisk, node."""
 

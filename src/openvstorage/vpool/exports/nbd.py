@@ -6,17 +6,19 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from openvstorage.vpool.exports import command, hold
+from openvstorage.vpool.exports import command, hold, sockets
 from openvstorage.vpool.exports.command import Export
-from openvstorage.vpool.exports.errors import ExportConflict, NotFenced, QmpError
+from openvstorage.vpool.exports.errors import ExportConflict, NotCut, NotFenced, QmpError
 
 if TYPE_CHECKING:
     from openvstorage.vpool.exports.daemon import StorageDaemon
 
-__all__ = ["add_export", "drop_export", "exports"]
+__all__ = ["add_export", "cut_clients", "drop_export", "exports"]
 
 #: Seconds that a dropped export may wait for its requests before those that the limits delay are let through.
 _LOOK = 0.5
+#: Seconds between two looks whether connections that were cut are closed.
+_CLOSED_POLL = 0.002
 
 
 async def exports(daemon: StorageDaemon) -> dict[str, Export]:
@@ -66,3 +68,32 @@ async def _drop(daemon: StorageDaemon, name: str) -> None:
                 if not drained:
                     drained = True
                     await hold.drain(daemon)
+
+
+async def cut_clients(daemon: StorageDaemon, pidfd: int, timeout: float) -> None:
+    """See :meth:`StorageDaemon.cut_clients`. QMP has no command for clients that have chosen no export yet."""
+    try:
+        async with asyncio.timeout(timeout):
+            await _cut(daemon, pidfd)
+    except TimeoutError:
+        raise NotFenced(vdisk=daemon.vdisk, name="of every client", timeout=timeout) from None
+    except OSError as error:
+        if daemon.alive():
+            raise NotCut(vdisk=daemon.vdisk, reason=error.strerror or str(error)) from None
+
+
+async def _cut(daemon: StorageDaemon, pidfd: int) -> None:
+    pid = daemon.identity.pid
+    theirs = {row.inode for row in sockets.tcp(pid) if row.state != sockets.LISTENING}
+    # One that is not accepted yet has no inode, and comes to the certificates later than now.
+    cut = {inode: fd for inode, fd in sockets.descriptors(pid).items() if inode in theirs}
+    for inode, fd in cut.items():
+        sockets.shut_down(pidfd, fd, inode)
+    loop = asyncio.get_running_loop()
+    begun, drained = loop.time(), False
+    # QEMU closes a connection when its last request is done.
+    while cut.keys() & sockets.descriptors(pid).keys():
+        await asyncio.sleep(_CLOSED_POLL)
+        if not drained and loop.time() - begun > _LOOK:
+            drained = True
+            await hold.drain(daemon)

@@ -2,7 +2,7 @@
 
 A host with a grant is let in before its export is there, and kept out before its export goes, unless it holds another
 grant of the same vDisk. The list is about hosts, not exports: a host that is let in sees the names of all exports of
-that vDisk, and for as long as QEMU lets a handshake last, ten seconds, one that was let in before can still name one.
+that vDisk and can open any of them. So when a host's last grant goes, every connection goes, see :func:`serving.drop`.
 """
 
 from __future__ import annotations
@@ -55,6 +55,14 @@ async def admit(context: Context, daemon: StorageDaemon) -> None:
     async with context.db.read() as session:
         grants = list(await session.scalars(select(Grant).where(Grant.vdisk_guid == daemon.vdisk)))
     await daemon.admit(admitted(grants), TIMEOUT_SECONDS)
+
+
+async def is_last_of_host(context: Context, vdisk_guid: str, certificate_name: str) -> bool:
+    """:returns: whether a host is not let in to a vDisk any more while others are."""
+    async with context.db.read() as session:
+        grants = list(await session.scalars(select(Grant).where(Grant.vdisk_guid == vdisk_guid)))
+    names = {grant.certificate_name for grant in grants if grant.state in ADMITTED}
+    return bool(names) and certificate_name not in names
 
 
 def fits(context: Context, daemon: StorageDaemon) -> bool:

@@ -125,7 +125,7 @@ class RevokeGrant(Operation):
         grant = await session.get(Grant, self.args["grant_guid"])
         if grant is None or (self.args.get("expired") and not _expired(grant)):
             return
-        self.args["export_name"] = grant.export_name
+        self.args |= {"export_name": grant.export_name, "certificate_name": grant.certificate_name}
         grant.state = GrantState.REVOKING
         await session.flush()
 
@@ -137,7 +137,8 @@ class RevokeGrant(Operation):
 
         :raises NotFenced: not even that.
         """
-        await serving.drop(self.context, self.vdisk, self.args["export_name"])
+        # An operation that an older version began does not say whose certificate.
+        await serving.drop(self.context, self.vdisk, self.args["export_name"], self.args.get("certificate_name"))
 
     async def close(self) -> None:
         """Stop the daemon after the last grant, or have the others served if the daemon had to be killed."""

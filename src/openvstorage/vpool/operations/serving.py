@@ -228,9 +228,12 @@ async def replace_daemon(context: Context, vdisk_guid: str, reason: str) -> None
     context.respawn(vdisk_guid)
 
 
-async def drop(context: Context, vdisk_guid: str, export_name: str) -> None:
+async def drop(context: Context, vdisk_guid: str, export_name: str, certificate_name: str | None = None) -> None:
     """Drop a client for good: when this returns it can not write any more, if need be because the daemon was killed.
 
+    :param certificate_name: given when a grant ends: whose. A storage daemon checks hosts, not what they open, so
+        that host may be connected to exports of the others, too. If it has no other grant, everybody is disconnected,
+        and those who are still let in connect again.
     :raises NotFenced: the daemon can not be killed either.
     """
     daemon = context.fleet.get(vdisk_guid)
@@ -239,6 +242,8 @@ async def drop(context: Context, vdisk_guid: str, export_name: str) -> None:
     try:
         await admission.admit(context, daemon)
         await daemon.drop_export(export_name, DROP_TIMEOUT_SECONDS)
+        if certificate_name is not None and await admission.is_last_of_host(context, vdisk_guid, certificate_name):
+            await daemon.cut_clients(DROP_TIMEOUT_SECONDS)
         return
     except DaemonGone:
         log.info("vDisk %s: its daemon died before the client was dropped", vdisk_guid)
