@@ -32,7 +32,6 @@ from tests.support.vpool_service import VpoolService
 
 from openvstorage.client import Client, Grant
 from openvstorage.nova.driver import LibvirtOpenvStorageEdgeVolumeDriver
-from openvstorage.nova.resume import Resumer
 
 objects.register_all()
 conf.CONF([], project="nova", default_config_files=[])
@@ -96,9 +95,7 @@ def fake_libvirt() -> Iterator[None]:
 
 
 @pytest.fixture
-def driver(fake_libvirt: None, monkeypatch: pytest.MonkeyPatch) -> LibvirtOpenvStorageEdgeVolumeDriver:
-    # Its thread would outlive the stand-in for libvirt.
-    monkeypatch.setattr(Resumer, "start", lambda _self: None)
+def driver(fake_libvirt: None) -> LibvirtOpenvStorageEdgeVolumeDriver:
     return LibvirtOpenvStorageEdgeVolumeDriver(libvirt_host.Host("qemu:///system"))
 
 

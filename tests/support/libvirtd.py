@@ -15,7 +15,7 @@ import time
 import uuid
 from pathlib import Path
 
-__all__ = ["TREES", "WRITER", "Libvirtd", "bindings", "missing"]
+__all__ = ["TREES", "Libvirtd", "bindings", "missing", "writer"]
 
 _NEWER = Path(__file__).resolve().parents[2] / "var" / "libvirt-11"
 #: Where libvirt and QEMU are, by a name for test ids: the machine's own, and those of ``fetch_libvirt11.sh`` if there.
@@ -24,24 +24,29 @@ TREES = {"system": Path("/")} | ({"libvirt-11": _NEWER} if (_NEWER / "usr/sbin/l
 _BINDINGS = Path("/usr/lib/python3/dist-packages")
 _DAEMON = "usr/sbin/libvirtd"
 
-#: A boot sector that writes for ever to the disk it was booted from, one sector at a time through the BIOS. The n-th
-#: write goes to sector 64 + n % 65536 and holds n and the number of failed writes so far (little-endian, 32 bits each).
-#: So a sector that says n, with those before it, shows what was acknowledged before n was written.
-WRITER = (
-    bytes.fromhex(
+
+def writer(disks: int = 1) -> bytes:
+    """Give a boot sector that writes for ever, one sector at a time, to so many disks of its machine.
+
+    The n-th write goes to sector 64 + n % 65536 and holds n and the number of failed writes so far (little-endian, 32
+    bits each). So a sector that says n, with those before it, shows what was acknowledged before n was written. With
+    several disks n goes to the first, then to the second and so on, each write only after the one before is done.
+    """
+    program = (
         "31c0 8ed8 8ec0 8ed0 bc007c"  # xor ax,ax; ds = es = ss = ax; sp = 0x7c00
         "66c7060080 00000000"  # dword [0x8000] = 0: the buffer's number
         "66c7060480 00000000"  # dword [0x8004] = 0: its count of errors
         "66ff060080"  # next: inc dword [0x8000]
-        "66a10080 6625ffff0000 6683c040 66a3507c"  # eax = [0x8000]; lba = (eax & 0xffff) + 64
-        "be487c b80043 cd13"  # si = packet; ax = 0x4300: extended write; int 0x13
-        "73df"  # jnc next
-        "66ff060480 ebd8"  # inc dword [0x8004]; jmp next
-        "8d7400"
+        "66a10080 6625ffff0000 6683c040 66a35c7c"  # eax = [0x8000]; packet.lba = (eax & 0xffff) + 64
+        "b280"  # dl = 0x80: the first disk
+        "c706567c0100"  # disk: word packet.count = 1, which a failure changes
+        "be547c b80043 cd13"  # si = packet; ax = 0x4300: extended write; int 0x13
+        "7305 66ff060480"  # jnc ok; inc dword [0x8004]
+        f"fec2 80fa{0x80 + disks:02x} 75e4"  # ok: inc dl; cmp dl, 0x80 + disks; jne disk
+        "ebc9"  # jmp next
         "1000 0100 00800000 0000000000000000"  # packet: size, 1 sector, 0x8000, lba
-    ).ljust(510, b"\0")
-    + b"\x55\xaa"
-)
+    )
+    return bytes.fromhex(program).ljust(510, b"\0") + b"\x55\xaa"
 
 
 def missing() -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -58,7 +59,14 @@ class VpoolService:
         self._process.terminate()
         self._process.wait(timeout=30)
         for pid in _processes_of(self.data):
-            os.kill(pid, signal.SIGKILL)
+            _end(pid)
+
+    def restart(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """End the service by a signal and start it again; the storage daemons live on."""
+        assert self._process is not None
+        self._process.send_signal(how)
+        self._process.wait(timeout=30)
+        self.start()
 
     def enroll(self, host: str, out: Path) -> str:
         """Issue a host's certificate. :returns: what the command says."""
@@ -84,6 +92,21 @@ def _processes_of(data: Path) -> list[int]:
         if str(data).encode() in command and b"qemu-storage-daemon" in command:
             found.append(int(entry.name))
     return found
+
+
+def _end(pid: int) -> None:
+    """Kill a process that is not our child, and return when it is dead."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        select.select([pidfd], [], [], 30)
+    except ProcessLookupError:
+        return
+    finally:
+        os.close(pidfd)
 
 
 def _environment() -> dict[str, str]:

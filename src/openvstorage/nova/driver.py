@@ -13,7 +13,6 @@ from openvstorage.client import NotFound, OpenvStorageError, Unreachable
 from openvstorage.client.resolve import GrantLocation, resolve
 from openvstorage.nova import growth, iothread
 from openvstorage.nova.disk import LibvirtConfigOpenvStorageEdgeGuestDisk
-from openvstorage.nova.resume import Resumer
 
 __all__ = ["LibvirtOpenvStorageEdgeVolumeDriver"]
 
@@ -36,7 +35,6 @@ class LibvirtOpenvStorageEdgeVolumeDriver(volume.LibvirtBaseVolumeDriver):  # ty
     def __init__(self, host: Any) -> None:
         """Make the driver of a host; Nova does so when it meets the first such volume."""
         super().__init__(host, is_block_dev=False)
-        self._resumer = Resumer(host)
         self._versions_checked = False
         LOG.debug("libovsvolumedriver.init")
 
@@ -67,7 +65,6 @@ class LibvirtOpenvStorageEdgeVolumeDriver(volume.LibvirtBaseVolumeDriver):  # ty
         if data.get("protocol") == "nbd":
             number = iothread.number_for(self.host, instance)
             data.update({"iothread": number} if number is not None else {})
-            self._resumer.start()
 
     def get_config(self, connection_info, disk_info):
         # type: (dict[str, Any], dict[str, Any]) -> LibvirtConfigOpenvStorageEdgeGuestDisk

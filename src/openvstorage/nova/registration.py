@@ -21,6 +21,8 @@ _PROGRAM = "nova.cmd.compute"
 def register() -> bool:
     """Make Nova's libvirt driver find ours, in nova-compute with a libvirt driver; elsewhere nothing is touched.
 
+    From then on this process also looks after guests that an outage paused.
+
     May be called again. Blocks while Nova's libvirt driver is imported, which nova-compute would do a little later.
 
     :returns: whether it is registered.
@@ -35,6 +37,11 @@ def register() -> bool:
         return False
     from nova.virt.libvirt import driver
 
+    from openvstorage.nova.resume import Resumer
+
+    if DRIVER_VOLUME_TYPE in driver.VOLUME_DRIVERS:
+        return True
     driver.VOLUME_DRIVERS[DRIVER_VOLUME_TYPE] = _CLASS
+    Resumer(conf.CONF.libvirt.connection_uri or "qemu:///system").start()
     LOG.info("Volumes of type %s are attached by %s", DRIVER_VOLUME_TYPE, _CLASS)
     return True

@@ -2,17 +2,21 @@
 
 A disk whose requests fail pauses its guest, so that no error reaches the guest's file systems. libvirt leaves it at
 that, Nova notices the pause and ignores it, and its API refuses to unpause what it believes is running. So this process
-looks after its host's guests.
+looks after its host's guests, from its start on: an outage may have begun before.
 """
 
 from __future__ import annotations
 
+import importlib
 import socket
+import sys
 import threading
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
 
 from lxml import etree
-from nova.virt.libvirt import guest as libvirt_guest
 from oslo_log import log as logging
 
 from openvstorage.edge.errors import CertificateUnusable, EdgeError
@@ -26,57 +30,88 @@ LOG = logging.getLogger(__name__)
 
 _INTERVAL_SECONDS = 5.0
 _CONNECT_SECONDS = 2.0
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Paused:
+    """A guest that failed requests have paused, and the ``disk`` elements concerned."""
+
+    uuid: str
+    name: str
+    disks: list[etree._Element]
 
 
 class Resumer:
     """A thread that resumes guests paused by failed requests to a volume of ours.
 
-    :param host: Nova's libvirt host of this process.
+    It has a connection of its own to libvirt: Nova's is not there yet when it starts.
+
+    :param uri: libvirt's.
     """
 
-    def __init__(self, host: Any) -> None:
-        self._host = host
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._connection: Any = None
 
     def start(self) -> None:
-        """Begin, if it has not begun; it ends with the process. Does not block."""
-        with self._lock:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="openvstorage-resume", daemon=True)
-                self._thread.start()
+        """Begin; it ends with the process. Does not block."""
+        threading.Thread(target=self._run, name="openvstorage-resume", daemon=True).start()
 
     def look(self) -> list[str]:
         """Look at all guests of the host once. Blocks.
 
         :returns: names of the guests that were told to go on. They pause again if the storage is not back after all.
+        :raises libvirtError: libvirt does not answer; the next time another connection is tried.
         """
-        libvirt = libvirt_guest.libvirt
         resumed = []
-        paused = self._host.get_connection().listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_PAUSED)
+        for guest in _apart(self._paused):
+            if guest.disks and all(is_ours(disk) and _is_served(disk.find("source")) for disk in guest.disks):
+                LOG.info("Guest %s goes on: its volumes can be reached again", guest.name)
+                if _apart(partial(self._resume, guest)):
+                    resumed.append(guest.name)
+        return resumed
+
+    def _paused(self) -> list[_Paused]:
+        libvirt = _libvirt()
+        self._connection = self._connection or libvirt.open(self._uri)
+        try:
+            paused = self._connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_PAUSED)
+        except libvirt.libvirtError:
+            self._connection = None
+            raise
+        found = []
         for domain in paused:
             try:
-                if is_paused_by_an_error(domain) and _storage_is_back(domain):
-                    LOG.info("Guest %s goes on: its volumes can be reached again", domain.name())
-                    domain.resume()
-                    resumed.append(domain.name())
+                if is_paused_by_an_error(domain):
+                    found.append(_Paused(domain.UUIDString(), domain.name(), _failed_disks(domain)))
             except libvirt.libvirtError as error:
-                LOG.warning("A guest that an outage paused could not go on yet: %s", error)
-        return resumed
+                LOG.debug("A paused guest is not looked at: %s", error)
+        return found
+
+    def _resume(self, guest: _Paused) -> bool:
+        libvirt = _libvirt()
+        try:
+            self._connection.lookupByUUIDString(guest.uuid).resume()
+        except libvirt.libvirtError as error:
+            LOG.warning("Guest %s, which an outage paused, could not go on yet: %s", guest.name, error)
+            return False
+        return True
 
     def _run(self) -> None:
         ticks = threading.Event()
         while not ticks.wait(_INTERVAL_SECONDS):
             try:
                 self.look()
-            except Exception:
+            except Exception as error:
                 # A thread that ends would leave guests paused for good, and nobody would know.
-                LOG.exception("Looking for guests that an outage paused failed; trying again")
+                LOG.warning("Looking for guests that an outage paused failed, trying again: %s", error)
+                LOG.debug("Where it failed", exc_info=True)
 
 
 def is_paused_by_an_error(domain: Any) -> bool:
     """Tell whether a libvirt domain is paused because a request to a disk failed, and not by anybody's wish."""
-    libvirt = libvirt_guest.libvirt
+    libvirt = _libvirt()
     return bool(domain.state() == [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR])
 
 
@@ -88,13 +123,25 @@ def is_ours(disk: etree._Element) -> bool:
     return bool(driver.get("error_policy") == driver.get("rerror_policy") == "stop")
 
 
-def _storage_is_back(domain: Any) -> bool:
-    """Tell whether the guest's failed disks are all ours, and are served to this host again."""
-    disks = etree.fromstring(domain.XMLDesc(0)).findall("devices/disk")
+def _failed_disks(domain: Any) -> list[etree._Element]:
+    """Give the ``disk`` elements of a domain whose requests failed. A full disk of the host's own may be among them."""
     failed = set(domain.diskErrors())
-    concerned = [disk for disk in disks if disk.find("target").get("dev") in failed]
-    # A local disk that is full pauses a guest, too: that is for the operator.
-    return bool(concerned) and all(is_ours(disk) and _is_served(disk.find("source")) for disk in concerned)
+    disks = etree.fromstring(domain.XMLDesc(0)).findall("devices/disk")
+    return [disk for disk in disks if disk.find("target").get("dev") in failed]
+
+
+def _libvirt() -> Any:
+    # Not at the top: Nova, too, is imported on hosts without it.
+    return importlib.import_module("libvirt")
+
+
+def _apart(call: Callable[[], _T]) -> _T:
+    """Make a call into libvirt: where threads are green ones, in a real one, or all of them would wait for it."""
+    eventlet = sys.modules.get("eventlet")
+    if eventlet is None or not eventlet.patcher.is_monkey_patched("thread"):
+        return call()
+    result: _T = importlib.import_module("eventlet.tpool").execute(call)
+    return result
 
 
 def _is_served(source: etree._Element) -> bool:

@@ -1,0 +1,148 @@
+"""Storage goes away under guests that write: they lose nothing, and no error reaches them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nova import conf
+from nova.compute import power_state
+from tests.nova.with_guests.world import Written, connections, eventually, state, storage_process
+from tests.support.libvirtd import writer
+
+from openvstorage.nova import driver as our_driver
+from openvstorage.nova.resume import Resumer, is_paused_by_an_error
+
+# nova-compute's own main(), until it would ask for its conductor: the plug-ins are loaded by then. It stays there.
+NOVA_COMPUTE = """
+    import sys, time
+    sys.argv = ["nova-compute", "--config-file", sys.argv[1]]
+    import nova.cmd.compute
+    from nova import objects, service
+
+    def create(*args, **kwargs):
+        while True:
+            time.sleep(1)
+
+    service.Service.create = create
+    objects.Service.enable_min_version_cache = lambda: None
+    nova.cmd.compute.main()
+"""
+
+
+@contextmanager
+def nova_compute(directory: Path, uri: str) -> Iterator[Path]:
+    """Run nova-compute with a libvirt; gives its log."""
+    settings, log = directory / "nova.conf", directory / "nova-compute.log"
+    lines = ["[DEFAULT]", "compute_driver = libvirt.LibvirtDriver", "debug = true", "transport_url = fake://"]
+    lines += [f"state_path = {directory}", "[oslo_concurrency]", f"lock_path = {directory}"]
+    settings.write_text("\n".join([*lines, "[libvirt]", "virt_type = qemu", f"connection_uri = {uri}"]))
+    (bindings,) = [place for place in sys.path if "libvirt-python-" in place]
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(NOVA_COMPUTE), str(settings)]
+    with log.open("wb") as output:
+        environment = {**os.environ, "PYTHONPATH": bindings}
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, cwd=directory)
+    try:
+        yield log
+        assert process.poll() is None, log.read_text()
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def short_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guests made from here on wait one second for their storage, then they are paused."""
+    monkeypatch.setattr(our_driver, "_RECONNECT_SECONDS", 1)
+
+
+@pytest.fixture
+def goes_on(nova_driver: Any) -> Callable[[Written], list[str]]:
+    """Wait until a guest has written more, helped as nova-compute does; gives the names of guests that were helped."""
+    resumer = Resumer(conf.CONF.libvirt.connection_uri)
+
+    def wait(written: Written) -> list[str]:
+        resumed = []
+        now = written.look()[0]
+
+        def has_more() -> bool:
+            resumed.extend(resumer.look())
+            return written.look()[0] > now + 50
+
+        eventually(has_more)
+        return resumed
+
+    return wait
+
+
+def test_guest_survives_the_death_of_its_storage_process(world, nova_driver, make_guest, make_volume, goes_on) -> None:
+    """Whether it waits (libvirt 9.2) or is paused and resumed (before that), it sees no error and loses nothing."""
+    grant, info = make_volume(writer())
+    guest, _ = make_guest(info)
+    written, resumed = Written(world, grant), []
+    written.wait_for_more()
+    for _ in range(3):
+        os.kill(before := storage_process(world.service.data, grant.vdisk_guid), signal.SIGKILL)
+        eventually(lambda old=before: storage_process(world.service.data, grant.vdisk_guid) not in (None, old))
+        resumed += goes_on(written)
+    assert bool(resumed) is not nova_driver._host.has_min_version(lv_ver=(9, 2, 0))
+    assert state(guest, nova_driver) == power_state.RUNNING
+    written.assert_nothing_went_wrong()
+
+
+def test_outage_shorter_than_the_delay_is_waited_out(world, nova_driver, make_guest, make_volume, goes_on) -> None:
+    grant, info = make_volume(writer())
+    guest, _ = make_guest(info)
+    written, waits = Written(world, grant), nova_driver._host.has_min_version(lv_ver=(9, 2, 0))
+    written.wait_for_more()
+    with world.outage():
+        time.sleep(10)
+        assert state(guest, nova_driver) == (power_state.RUNNING if waits else power_state.PAUSED)
+    assert bool(goes_on(written)) is not waits
+    written.assert_nothing_went_wrong()
+
+
+def test_guest_paused_before_nova_compute_started_goes_on(
+    world, nova_driver, libvirtd, make_guest, make_volume, short_delay, tmp_path
+) -> None:
+    """An outage longer than the delay, which nova-compute does not see begin, without any volume being attached."""
+    grant, info = make_volume(writer())
+    guest, _ = make_guest(info)
+    written = Written(world, grant)
+    written.wait_for_more()
+    with world.outage():
+        eventually(lambda: is_paused_by_an_error(guest._domain))
+    assert state(guest, nova_driver) == power_state.PAUSED
+    with nova_compute(tmp_path, libvirtd.uri) as log:
+        written.wait_for_more()
+        assert "goes on: its volumes can be reached again" in log.read_text()
+    assert state(guest, nova_driver) == power_state.RUNNING
+    written.assert_nothing_went_wrong()
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
+def test_guest_does_not_notice_that_the_service_is_started_again(
+    world, nova_driver, make_guest, make_volume, how
+) -> None:
+    """As at an upgrade: the storage process stays, and with it the guest's connection."""
+    grant, info = make_volume(writer())
+    guest, _ = make_guest(info)
+    written = Written(world, grant)
+    written.wait_for_more()
+    before = storage_process(world.service.data, grant.vdisk_guid)
+    peers = connections(grant.port)
+    world.service.restart(how)
+    written.wait_for_more()
+    assert storage_process(world.service.data, grant.vdisk_guid) == before
+    assert connections(grant.port) == peers == 1
+    assert state(guest, nova_driver) == power_state.RUNNING
+    written.assert_nothing_went_wrong()
