@@ -5,6 +5,9 @@
 UV := .tools/bin/uv
 BIN := .venv/bin
 STATE ?= var/aio
+# STORAGE_ONLY=1 leaves instances out: no Nova, no guests, half the memory.
+STORAGE_ONLY ?=
+UP := $(BIN)/openvstorage aio up --state $(STATE) $(if $(STORAGE_ONLY),--storage-only)
 PYTEST_OPTIONS ?=
 # The Python of the machine, never one that uv would fetch.
 export UV_PYTHON_DOWNLOADS := never
@@ -32,7 +35,7 @@ packages: ## install the Debian packages that tests need, starting no service
 	sh tests/support/debian-packages.sh
 
 demo: install ## bring up a real OpenStack with a vPool on this machine, and show that it works
-	$(BIN)/openvstorage aio up --state $(STATE)
+	$(UP)
 	$(BIN)/openvstorage aio tour --state $(STATE) --report var/demo.json
 
 tour: install ## show again that the cloud of `make demo` works
@@ -55,7 +58,7 @@ e2e: install packages ## tests on a real OpenStack of their own (at most 15 minu
 	$(BIN)/pytest tests/e2e $(PYTEST_OPTIONS)
 
 tempest: install packages ## Tempest's volume tests against the cloud of `make demo`, from an environment of their own
-	$(BIN)/openvstorage aio up --state $(STATE)
+	$(UP)
 	$(BIN)/python tests/support/tempest_env.py --state $(STATE)
 
 lint: install ## style and types

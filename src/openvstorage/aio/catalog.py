@@ -10,9 +10,19 @@ from typing import Any
 from openvstorage.aio.credentials import REGION
 from openvstorage.aio.errors import RequestFailed
 
-__all__ = ["Endpoint", "connect", "fill_catalog", "make_volume_type", "offered_backends"]
+__all__ = [
+    "Endpoint",
+    "connect",
+    "fill_catalog",
+    "host_is_usable",
+    "make_flavors",
+    "make_volume_type",
+    "offered_backends",
+]
 
 _ROLES = ("service", "reader", "member", "manager")
+# Name, MiB of memory, GiB of disk where the root is no volume.
+_FLAVORS = (("m1.tiny", 256, 1), ("m1.small", 1024, 10))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,3 +113,19 @@ def make_volume_type(cloud: Any, name: str) -> None:
         storage = cloud.block_storage
         if storage.find_type(name) is None:
             storage.create_type(name=name, extra_specs={"volume_backend_name": name})
+
+
+def make_flavors(cloud: Any) -> None:
+    """Make the sizes of instances that there are not yet. Raises RequestFailed."""
+    with _reported("the making of flavors"):
+        for name, ram, disk in _FLAVORS:
+            if cloud.compute.find_flavor(name) is None:
+                cloud.compute.create_flavor(name=name, ram=ram, disk=disk, vcpus=1)
+
+
+def host_is_usable(cloud: Any) -> bool:
+    """Whether Nova has a host that is up, and Placement one with room for a small instance. Raises RequestFailed."""
+    with _reported("the question for Nova's hosts"):
+        # Only hosts that the scheduler finds are listed.
+        up = any(host.state == "up" for host in cloud.compute.hypervisors(details=True))
+        return up and any(cloud.placement.resource_providers(resources="VCPU:1,MEMORY_MB:256"))

@@ -19,8 +19,11 @@ from openvstorage.aio.credentials import load_passwords, write_client_files
 from openvstorage.aio.environment import Environment
 from openvstorage.aio.glance import Glance
 from openvstorage.aio.horizon import Horizon
+from openvstorage.aio.instances import Instances
 from openvstorage.aio.keystone import Keystone
+from openvstorage.aio.libvirt import Libvirt
 from openvstorage.aio.mariadb import MariaDB
+from openvstorage.aio.nova import Nova
 from openvstorage.aio.paths import Paths
 from openvstorage.aio.ports import choose_ports
 from openvstorage.aio.rabbitmq import RabbitMQ
@@ -41,10 +44,11 @@ _PORTS = {
     "cinder": "cinder-api",
     "horizon": "horizon",
     "vpool": "vpool",
+    **Instances.programs,
 }
 # The one of Horizon is what it signs with.
-_PASSWORDS = ("admin", "glance", "cinder", "database", "messages", "horizon")
-_DATABASES = ("keystone", "glance", "cinder")
+_PASSWORDS = ("admin", "glance", "cinder", "database", "messages", "horizon", *Instances.users)
+_DATABASES = ("keystone", "glance", "cinder", *Instances.databases)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +75,30 @@ class Cloud:
         self.environment = Environment(paths, wheel)
         self._console = console
 
-    def up(self) -> dict[str, float]:
-        """Bring everything up, or what is missing of it; blocks until Cinder takes volumes. Returns seconds by step.
+    def up(self, storage_only: bool = False) -> dict[str, float]:
+        """Bring everything up, or what is missing of it; blocks until Cinder takes volumes and Nova instances.
+
+        :param storage_only: leave out what instances need; what runs of it is left alone.
+        :returns: seconds by step.
 
         Raises AioError; what was started stays, so that it can be looked at and the next attempt goes on from there.
         """
-        missing = packages.missing()
+        missing = packages.missing(packages.PACKAGES + (() if storage_only else packages.INSTANCE_PACKAGES))
         if missing or not self.environment.complete or not self.supervisor.names():
-            preflight.check(self.paths, downloads=not self.environment.complete, missing_packages=missing)
+            preflight.check(
+                self.paths,
+                downloads=not self.environment.complete,
+                missing_packages=missing,
+                instances=not storage_only,
+            )
         preflight.cap_file_descriptors()
         self.paths.create()
         with self.paths.locked():
             for name in self._choose_ports():
                 self._console.print(f"  the port of {name} was taken by another program: it gets a new one")
             write_client_files(self.paths, self.keystone.url, self.passwords["admin"])
-            return run_steps(self._steps(missing), self._console, self.supervisor.give_up)
+            steps = self._steps(missing, storage_only) + ([] if storage_only else self.instances.steps())
+            return run_steps(steps, self._console, self.supervisor.give_up)
 
     def down(self, purge: bool = False) -> list[str]:
         """Stop everything; with ``purge`` delete the state directory too. Blocks. Returns the names of what ran.
@@ -96,7 +109,10 @@ class Cloud:
             self.paths.purge()  # refuses what is not ours
             return []
         with self.paths.locked():
-            stopped = self.supervisor.stop_all()
+            # Guests end before their storage does, and after the service that would wonder about it.
+            stopped = [Nova.compute] if self.supervisor.stop(Nova.compute) else []
+            stopped += ["guests"] if self.libvirt.stop_guests() else []
+            stopped += self.supervisor.stop_all()
             if purge:
                 self.paths.purge()
         return stopped
@@ -188,6 +204,32 @@ class Cloud:
             secret_key=self.passwords["horizon"],
         )
 
+    @property
+    def has_instances(self) -> bool:
+        """Whether it was brought up with what instances need."""
+        return Nova.compute in self.supervisor.names()
+
+    @cached_property
+    def libvirt(self) -> Libvirt:
+        """The daemon that runs guests."""
+        return Libvirt(self.paths, self.supervisor)
+
+    @cached_property
+    def instances(self) -> Instances:
+        """Everything else that instances need."""
+        return Instances(
+            self.paths,
+            self.supervisor,
+            self.environment,
+            self.libvirt,
+            ports=self.ports,
+            passwords=self.passwords,
+            database=self.mariadb.url,
+            transport=self.rabbitmq.url,
+            auth_url=self.keystone.url,
+            once=self._once,
+        )
+
     def connect(self) -> Any:
         """Return an openstacksdk connection of the administrator."""
         return connect(self.keystone.url, self.passwords["admin"])
@@ -206,7 +248,7 @@ class Cloud:
         )
         return changed
 
-    def _steps(self, missing: list[str]) -> list[Step]:
+    def _steps(self, missing: list[str], storage_only: bool) -> list[Step]:
         return [
             Step("packages", "Debian packages", lambda: self._install_packages(missing)),
             Step("environment", "OpenStack's Python environment", self.environment.install),
@@ -226,7 +268,7 @@ class Cloud:
             Step("glance", "Glance", self.glance.start, ("glance-database",)),
             Step("cinder", "Cinder", self.cinder.start, ("cinder-database",)),
             Step("horizon", "Horizon", self.horizon.start, ("horizon-files",)),
-            Step("catalog", "users and endpoints", self._fill_catalog, ("keystone",)),
+            Step("catalog", "users and endpoints", lambda: self._fill_catalog(storage_only), ("keystone",)),
             Step("backend", "Cinder's vPool backend", self._await_backend, ("catalog", "cinder")),
         ]
 
@@ -253,14 +295,17 @@ class Cloud:
         self.horizon.configure()
         return self._once("horizon-files", self.horizon.settings_version, self.horizon.prepare)
 
-    def _fill_catalog(self) -> str:
-        endpoints = (
+    def _fill_catalog(self, storage_only: bool) -> str:
+        endpoints: tuple[Endpoint, ...] = (
             Endpoint("glance", "image", self.glance.url),
             Endpoint("cinder", "block-storage", self.cinder.url),
             # What clients of before 2024 look for.
             Endpoint("cinderv3", "volumev3", self.cinder.url),
         )
-        users = {name: self.passwords[name] for name in ("glance", "cinder")}
+        names: tuple[str, ...] = ("glance", "cinder")
+        if not storage_only:
+            endpoints, names = endpoints + self.instances.endpoints, names + Instances.users
+        users = {name: self.passwords[name] for name in names}
         return self._once("catalog", repr(endpoints), lambda: fill_catalog(self.connect(), users, endpoints))
 
     def _await_backend(self) -> str:

@@ -54,12 +54,20 @@ def _reported(console: Console) -> Iterator[None]:
 
 
 @app.command()
-def up(state: _StateOption = _STATE, cache: _CacheOption = None, wheel: _WheelOption = None) -> None:
+def up(
+    state: _StateOption = _STATE,
+    cache: _CacheOption = None,
+    wheel: _WheelOption = None,
+    storage_only: Annotated[
+        bool,
+        typer.Option("--storage-only", help="Leave out Nova, Placement, Neutron and libvirt."),
+    ] = False,
+) -> None:
     """Bring the all-in-one up, or what is missing of it."""
     console = Console()
     with _reported(console):
         cloud = Cloud(Paths.of(state, cache), console, wheel)
-        seconds = cloud.up()
+        seconds = cloud.up(storage_only)
         console.print(f"The cloud is up; the slowest step took {max(seconds.values()):.0f} seconds.", highlight=False)
         console.print(
             f"Use it:  . {cloud.paths.state}/openrc && openstack volume list", highlight=False, soft_wrap=True

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import openvstorage
 from openvstorage.aio.command import network_environment, run
-from openvstorage.aio.errors import SourceMissing
+from openvstorage.aio.errors import BindingsUnusable, CommandFailed, SourceMissing
 from openvstorage.aio.paths import Paths
 
 __all__ = ["LOCK", "Environment"]
@@ -21,6 +21,7 @@ __all__ = ["LOCK", "Environment"]
 LOCK = Path(__file__).with_name("openstack-2026.2.lock")
 # The distributions of the lock that are published as source only; none needs a compiler.
 _SOURCE_ONLY = ("ovs", "simplegeneric")
+_DEBIAN_MODULES = Path("/usr/lib/python3/dist-packages")
 
 
 def _digest(*files: Path) -> str:
@@ -77,12 +78,33 @@ class Environment:
             did.append("this project's wheel installed")
         return ", ".join(did) or "up to date"
 
+    def link_modules(self, *names: str) -> None:
+        """Make modules of Debian's Python importable here: those that belong to a library which Debian has, too.
+
+        Raises BindingsUnusable when the environment's interpreter cannot load them.
+        """
+        (target,) = self._paths.venv.glob("lib/python3*/site-packages")
+        for path in (path for name in names for path in _DEBIAN_MODULES.glob(f"{name}.*")):
+            link = target / path.name
+            link.unlink(missing_ok=True)
+            link.symlink_to(path)
+        check = [self.program("python"), "-c", f"import {', '.join(names)}"]
+        try:
+            run("the loading of Debian's Python modules", check, self._log)
+        except CommandFailed as error:
+            raise BindingsUnusable(names=", ".join(names), python=self._interpreter, log=self._log) from error
+
+    @property
+    def _interpreter(self) -> Path:
+        # The interpreter below our own environment: the two share no packages.
+        return Path(getattr(sys, "_base_executable", sys.executable))
+
     def _install_lock(self) -> None:
         if self._paths.venv.exists():
             shutil.rmtree(self._paths.venv)
-        # The interpreter below our own environment: the two share no packages.
-        python = Path(getattr(sys, "_base_executable", sys.executable))
-        self._uv("the making of OpenStack's Python environment", "venv", "--python", python, self._paths.venv)
+        self._uv(
+            "the making of OpenStack's Python environment", "venv", "--python", self._interpreter, self._paths.venv
+        )
         self._uv(
             "the installation of OpenStack from PyPI",
             *("pip", "install", "--python", self.program("python"), "--require-hashes", "--requirements", LOCK),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 __all__ = [
     "AioError",
+    "BindingsUnusable",
     "CommandFailed",
     "EvidenceMismatch",
     "MachineUnfit",
@@ -62,6 +63,7 @@ class CommandFailed(AioError):
     template = "{what} failed (exit status {status}); see {log}\n{end}"
 
     def __init__(self, what: str, status: int, log: Path) -> None:
+        self.status = status
         super().__init__(what=what, status=status, log=log, end=tail(log))
 
 
@@ -102,6 +104,15 @@ class RequestFailed(AioError):
     """A service of the cloud refused a request of ours or could not be reached."""
 
     template = "{what} failed: {reason}"
+
+
+class BindingsUnusable(AioError):
+    """A module of Debian's Python cannot be loaded by the Python that the all-in-one was started with."""
+
+    template = (
+        "{python} cannot load Debian's Python modules {names} (see {log}): "
+        "use Debian's own Python, with PATH=/usr/bin:$PATH and a new environment ('rm -rf .venv', 'make install')"
+    )
 
 
 class SourceMissing(AioError):

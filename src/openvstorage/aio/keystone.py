@@ -50,7 +50,8 @@ class Keystone:
             "fernet_receipts": {"key_repository": self._directory / "fernet-keys"},
             "credential": {"key_repository": self._directory / "credential-keys"},
             "token": {"provider": "fernet", "expiration": 86400},
-            "cache": {"enabled": True, "backend": "dogpile.cache.memory"},
+            # Each of its processes would have a cache of its own, and not hear of what another one changes.
+            "cache": {"enabled": False},
         }
 
     @property

@@ -19,7 +19,7 @@ from openvstorage.aio.command import network_environment, run
 from openvstorage.aio.errors import CommandFailed, MachineUnfit
 from openvstorage.aio.supervisor import Identity
 
-__all__ = ["PACKAGES", "dependency", "install", "interrupted", "missing", "services_of", "unpack"]
+__all__ = ["INSTANCE_PACKAGES", "PACKAGES", "dependency", "install", "interrupted", "missing", "services_of", "unpack"]
 
 PACKAGES = (
     "busybox-static",
@@ -35,6 +35,14 @@ PACKAGES = (
     "rabbitmq-server",
     "syslinux",
     "syslinux-common",
+)
+
+# What running guests needs besides. None of libvirt's packages that set up the machine's own daemon is among them.
+INSTANCE_PACKAGES = (
+    "libvirt-daemon",
+    "libvirt-daemon-driver-qemu",
+    "python3-libvirt",
+    "qemu-system-x86",
 )
 
 _POLICY = Path("/usr/sbin/policy-rc.d")

@@ -17,6 +17,7 @@ __all__ = ["available_memory", "cap_file_descriptors", "check"]
 
 _GIB = 1024**3
 _MEMORY = 2 * _GIB
+_MEMORY_WITH_INSTANCES = 4 * _GIB
 _DISK = 4 * _GIB
 # Docker allows a thousand million; Erlang and uWSGI allocate a table of that size.
 _FILE_DESCRIPTORS = 65536
@@ -56,11 +57,12 @@ def _unreachable(url: str) -> str | None:
     return None
 
 
-def check(paths: Paths, *, downloads: bool, missing_packages: list[str]) -> None:
+def check(paths: Paths, *, downloads: bool, missing_packages: list[str], instances: bool = False) -> None:
     """Look at user, machine, memory, disk and, where something must be fetched, network.
 
     :param downloads: whether wheels must be fetched.
     :param missing_packages: Debian packages that must be installed.
+    :param instances: whether guests are to run.
     Blocks up to ten seconds. Raises MachineUnfit with all reasons at once.
     """
     reasons: list[str] = []
@@ -71,8 +73,10 @@ def check(paths: Paths, *, downloads: bool, missing_packages: list[str]) -> None
     if missing_packages and shutil.which("apt-get") is None:
         reasons.append(f"there is no apt-get to install {', '.join(missing_packages)}")
     memory = available_memory()
-    if memory < _MEMORY:
-        reasons.append(f"{_MEMORY / _GIB:.0f} GiB of free memory are needed, {memory / _GIB:.1f} GiB are free")
+    needed = _MEMORY_WITH_INSTANCES if instances else _MEMORY
+    if memory < needed:
+        hint = "; without instances (--storage-only) 2 GiB do" if instances else ""
+        reasons.append(f"{needed / _GIB:.0f} GiB of free memory are needed, {memory / _GIB:.1f} GiB are free{hint}")
     for path in sorted({paths.state, paths.cache}):
         free = _free_disk(path)
         if free < _DISK:

@@ -1,0 +1,151 @@
+"""Instances: the part of the cloud that runs guests, which a cloud for storage alone does without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from openvstorage.aio import acceleration
+from openvstorage.aio.catalog import Endpoint, connect, host_is_usable, make_flavors
+from openvstorage.aio.environment import Environment
+from openvstorage.aio.image import make_image
+from openvstorage.aio.libvirt import Libvirt
+from openvstorage.aio.neutron import Neutron
+from openvstorage.aio.nova import Nova
+from openvstorage.aio.paths import Paths
+from openvstorage.aio.placement import Placement
+from openvstorage.aio.steps import Step
+from openvstorage.aio.supervisor import Supervisor
+
+__all__ = ["Instances"]
+
+
+class Instances:
+    """Placement, Neutron's API, Nova, libvirt.
+
+    :param ports: of ``placement``, ``neutron`` and ``nova``.
+    :param passwords: of the service users of the same names, and of ``admin``.
+    :param database: gives the SQLAlchemy URL of a database.
+    :param transport: oslo.messaging URL.
+    :param auth_url: Keystone.
+    :param once: does what has not been done before, see ``Cloud``.
+    """
+
+    users = ("placement", "neutron", "nova")
+    databases = ("placement", "neutron", *Nova.databases)
+    #: Each port by the program that listens on it.
+    programs: Mapping[str, str] = {"placement": Placement.name, "neutron": Neutron.name, "nova": Nova.api}
+
+    def __init__(
+        self,
+        paths: Paths,
+        supervisor: Supervisor,
+        environment: Environment,
+        libvirt: Libvirt,
+        *,
+        ports: Mapping[str, int],
+        passwords: Mapping[str, str],
+        database: Callable[[str], str],
+        transport: str,
+        auth_url: str,
+        once: Callable[[str, str, Callable[[], object]], str],
+    ) -> None:
+        self._paths = paths
+        self._supervisor = supervisor
+        self._environment = environment
+        self._once = once
+        self._libvirt = libvirt
+        self._auth_url = auth_url
+        self._admin_password = passwords["admin"]
+        self.placement = Placement(
+            paths,
+            supervisor,
+            environment,
+            port=ports["placement"],
+            database=database("placement"),
+            auth_url=auth_url,
+            password=passwords["placement"],
+        )
+        self.neutron = Neutron(
+            paths,
+            supervisor,
+            environment,
+            port=ports["neutron"],
+            database=database("neutron"),
+            transport=transport,
+            auth_url=auth_url,
+            password=passwords["neutron"],
+        )
+        self.nova = Nova(
+            paths,
+            supervisor,
+            environment,
+            port=ports["nova"],
+            api_database=database("nova_api"),
+            database=database("nova"),
+            transport=transport,
+            auth_url=auth_url,
+            passwords=passwords,
+            libvirt_uri=libvirt.uri,
+        )
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """What the catalogue says of these services."""
+        return (
+            Endpoint("placement", "placement", self.placement.url),
+            Endpoint("neutron", "network", self.neutron.url),
+            Endpoint("nova", "compute", self.nova.url),
+        )
+
+    def steps(self) -> list[Step]:
+        """Return the steps that bring this part up; they need some of the cloud's own."""
+        databases = ("environment", "mariadb")
+        return [
+            Step("libvirt", "libvirt", self._libvirt.start, ("packages",)),
+            Step("bindings", "libvirt's Python bindings", self._link_bindings, ("packages", "environment")),
+            Step("acceleration", "a guest, to try KVM", self._choose_acceleration, ("packages",)),
+            Step("nova-database", "Nova's databases", self._prepare_nova, (*databases, "rabbitmq")),
+            Step("neutron-database", "Neutron's database", self._prepare_neutron, databases),
+            Step("placement-database", "Placement's database", self._prepare_placement, databases),
+            Step("nova", "Nova", self.nova.start, ("nova-database",)),
+            Step("neutron", "Neutron's API", self.neutron.start, ("neutron-database",)),
+            Step("placement", "Placement", self.placement.start, ("placement-database",)),
+            Step(
+                "compute",
+                "Nova's compute service",
+                self._start_compute,
+                ("libvirt", "bindings", "acceleration", "nova", "placement", "catalog"),
+            ),
+            Step("host", "Nova's host", self._await_host, ("compute", "neutron")),
+        ]
+
+    def _link_bindings(self) -> str:
+        self._environment.link_modules("libvirt", "libvirtmod", "libvirt_qemu", "libvirtmod_qemu")
+        return "Debian's linked"
+
+    def _choose_acceleration(self) -> str:
+        chosen = self.acceleration = acceleration.choose(self._paths.etc / "acceleration.json", make_image(self._paths))
+        return f"{'KVM' if chosen.virt_type == 'kvm' else 'TCG'}, because {chosen.reason}"
+
+    def _prepare_nova(self) -> str:
+        self.nova.configure()
+        return self._once("nova-database", "", self.nova.prepare)
+
+    def _prepare_neutron(self) -> str:
+        self.neutron.configure()
+        return self._once("neutron-database", "", self.neutron.prepare)
+
+    def _prepare_placement(self) -> str:
+        self.placement.configure()
+        return self._once("placement-database", "", self.placement.prepare)
+
+    def _start_compute(self) -> str:
+        self.nova.configure_compute(self.acceleration.virt_type)
+        return self.nova.start_compute()
+
+    def _await_host(self) -> str:
+        cloud = connect(self._auth_url, self._admin_password)
+        make_flavors(cloud)
+        # The scheduler finds it, and Placement knows what it has: an instance asked for before that goes to "error".
+        self._supervisor.wait_ready(Nova.compute, lambda: host_is_usable(cloud))
+        return "takes instances"
