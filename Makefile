@@ -13,7 +13,7 @@ PYTEST_OPTIONS ?=
 export UV_PYTHON_DOWNLOADS := never
 export UV_PYTHON := $(shell command -v python3)
 
-.PHONY: help install packages demo tour down test test-cinder e2e tempest lint format bench docs
+.PHONY: help install packages demo tour down test test-cinder test-nova e2e tempest lint format bench docs
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -73,6 +73,5 @@ format: install ## put the style right
 bench: install packages ## measure; results as ratios in var/bench
 	$(BIN)/python -m tests.bench
 
-docs: install ## write the REST reference from the service's OpenAPI document
-	$(BIN)/python -m openvstorage.vpool.api.reference > docs/.rest-api.md
-	mv docs/.rest-api.md docs/rest-api.md
+docs: install ## write the references from the code: the REST API, the options
+	$(BIN)/python -m tests.support.reference_pages

@@ -142,7 +142,7 @@ def tour(
 def logs(
     program: Annotated[str, typer.Argument(help="As 'openvstorage aio status' names it.")],
     state: _StateOption = _STATE,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=1)] = 50,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many.")] = 50,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until interrupted.")] = False,
 ) -> None:
     """Show the end of a program's log."""

@@ -29,7 +29,8 @@ class ServiceConfig:
     :ivar edge_host: address on which vDisks are served.
     :ivar edge_tls: whether vDisks are served with TLS; None for: unless the address is a loopback one.
     :ivar vpool: name of the vPool, fixed at the first start.
-    :ivar first_port: with ``last_port`` the range of ports for exports, outside the ephemeral range.
+    :ivar first_port: the first of the ports for exports, which should lie outside the kernel's ephemeral range.
+    :ivar last_port: the last of them.
     :ivar token_calls: calls of the token endpoint that one address has in a minute; 0 for no limit.
     :ivar strict_compat: refuse to delete what has children, as Open vStorage does.
     :ivar database: SQLAlchemy URL; empty for SQLite in the data directory.
