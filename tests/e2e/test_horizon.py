@@ -57,7 +57,7 @@ def test_a_volume_is_made_snapshotted_and_deleted_in_the_browser(
     all_in_one: AllInOne, dashboard: Dashboard, openstack: OpenStackShell, vpool: Client
 ) -> None:
     dashboard.log_in("admin", admin_password(all_in_one))
-    assert dashboard.title in {"Volumes - OpenStack Dashboard", "Instance Overview - OpenStack Dashboard"}
+    assert dashboard.title in {"Volumes - OpenStack Dashboard", "Overview - OpenStack Dashboard"}
     assert dashboard.alerts() == []
     dashboard.open("project/volumes/")
 
