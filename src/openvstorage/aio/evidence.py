@@ -14,8 +14,9 @@ from openvstorage.aio.command import run
 from openvstorage.aio.errors import CommandFailed, EvidenceMismatch
 from openvstorage.client import Client, Grant
 from openvstorage.client.grant import Mode
+from openvstorage.edge.nbd import NbdClient
 
-__all__ = ["Content", "EdgeEvidence", "content_of_file"]
+__all__ = ["Content", "EdgeEvidence", "content_of_file", "expect"]
 
 _CHUNK = 4 * 1024**2
 _ZEROS = bytes(_CHUNK)
@@ -53,6 +54,12 @@ def content_of_file(path: Path, patch: tuple[int, bytes] | None = None) -> str:
             digest.update(chunk)
             position += len(chunk)
     return digest.hexdigest()
+
+
+def expect(what: str, expected: object, found: object) -> None:
+    """Raise EvidenceMismatch unless both are the same."""
+    if expected != found:
+        raise EvidenceMismatch(what=what, expected=expected, found=found)
 
 
 class EdgeEvidence:
@@ -119,6 +126,30 @@ class EdgeEvidence:
                 ["qemu-io", "-f", "raw", *commands, grant.uri],
                 self._log,
             )
+
+    def put(self, vdisk_guid: str, offset: int, data: bytes) -> None:
+        """Write bytes to a vDisk and flush them. Blocks. Raises EdgeError, and what the client raises."""
+        with self._open(vdisk_guid, "rw") as nbd:
+            nbd.write(offset, data)
+            nbd.flush()
+
+    def get(self, vdisk_guid: str, offset: int, length: int) -> bytes:
+        """Read bytes of a vDisk, which may be in use. Blocks. Raises as :meth:`put`."""
+        with self._open(vdisk_guid, "ro") as nbd:
+            return nbd.read(offset, length)
+
+    def size(self, vdisk_guid: str) -> int:
+        """Return the size in bytes that a client of the edge sees. Blocks. Raises as :meth:`put`."""
+        with self._open(vdisk_guid, "ro") as nbd:
+            return nbd.size
+
+    @contextmanager
+    def _open(self, vdisk_guid: str, mode: Mode) -> Iterator[NbdClient]:
+        with (
+            self._grant(vdisk_guid, mode) as grant,
+            NbdClient.connect(grant.host, grant.port, grant.export_name) as nbd,
+        ):
+            yield nbd
 
     @contextmanager
     def _grant(self, vdisk_guid: str, mode: Mode, snapshot_guid: str | None = None) -> Iterator[Grant]:

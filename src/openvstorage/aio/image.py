@@ -1,7 +1,8 @@
 """The test image: a bootable disk made from Debian packages, with no loop device and no mount.
 
 Debian's cloud kernel, an initramfs of busybox and the modules a virtual machine needs, and syslinux in a FAT partition.
-Booted, it says so on the serial console and lists the disks it has.
+Booted, it says so on the serial console and lists the disks it has; it leaves the id of its boot on the disk it came
+from, and does what is written at the head of a disk that is attached to it.
 """
 
 from __future__ import annotations
@@ -16,9 +17,19 @@ from openvstorage.aio import packages
 from openvstorage.aio.command import run
 from openvstorage.aio.paths import Paths
 
-__all__ = ["BOOT_LINE", "make_image"]
+__all__ = ["BOOT_ID_LINE", "BOOT_ID_OFFSET", "BOOT_LINE", "DISKS_LINE", "ORDER", "ORDER_BYTES", "make_image"]
 
+#: What the guest says when it is up.
 BOOT_LINE = "OPENVSTORAGE GUEST BOOTED"
+#: What it says, with an id of its own, when it has that id on its first disk, at :data:`BOOT_ID_OFFSET`.
+BOOT_ID_LINE = "GUEST BOOT ID"
+BOOT_ID_OFFSET = 256 * 1024**2
+#: What it says before the disks and partitions it has, as ``vda:SIZE`` with the size in KiB, when they change.
+DISKS_LINE = "GUEST DISKS"
+#: First line of a script that it runs, with the disk's path as the argument, when it finds it at the head of a disk
+#: other than the first. The script ends at the first zero byte, at the latest after :data:`ORDER_BYTES` bytes.
+ORDER = "#!openvstorage-guest"
+ORDER_BYTES = 4096
 
 _MIB = 1024**2
 _SIZE = 64 * _MIB
@@ -44,11 +55,25 @@ mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 for module in $(cat /modules.order); do insmod /modules/$module 2>/dev/null; done
 echo "{BOOT_LINE} kernel $(uname -r)"
+boot=$(cat /proc/sys/kernel/random/boot_id)
+echo "$boot" | dd of=/dev/vda bs=512 seek={BOOT_ID_OFFSET // _SECTOR} conv=notrunc,fsync 2>/dev/null \\
+  && echo "{BOOT_ID_LINE} $boot"
 seen=
+known=
 while :; do
   disks=$(awk 'NR > 2 {{ print $4 ":" $3 }}' /proc/partitions | tr '\\n' ' ')
-  [ "$disks" != "$seen" ] && echo "GUEST DISKS $disks"
+  [ "$disks" != "$seen" ] && echo "{DISKS_LINE} $disks"
   seen=$disks
+  now=
+  for path in /sys/block/vd[b-z]; do
+    name=${{path##*/}}
+    [ -b /dev/$name ] || continue
+    now="$now $name"
+    case "$known " in *" $name "*) continue ;; esac
+    dd if=/dev/$name bs={ORDER_BYTES} count=1 2>/dev/null | tr -d '\\000' > /order-$name
+    [ "$(head -n 1 /order-$name)" = "{ORDER}" ] && sh /order-$name /dev/$name &
+  done
+  known=$now
   sleep 1
 done
 """

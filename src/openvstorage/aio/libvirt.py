@@ -8,6 +8,7 @@ nobody in; therefore daemon and guests may pass by file permissions, and have no
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import uuid
@@ -18,6 +19,7 @@ from openvstorage.aio.supervisor import Identity, Program, Supervisor, end_proce
 
 __all__ = ["Libvirt"]
 
+_VERSION = re.compile(r"libvirt version: ([0-9.]+)")
 _USER = "nobody"
 _GROUP = "nogroup"
 _CAPABILITY = "-all,+dac_override"
@@ -47,6 +49,12 @@ class Libvirt:
     def uri(self) -> str:
         """Where clients connect to."""
         return f"qemu+unix:///session?socket={self._socket}"
+
+    @property
+    def version(self) -> str:
+        """The version that runs, as it says itself in its log. Raises OSError before the first start."""
+        found: list[str] = _VERSION.findall(self._supervisor.log(self.name).read_text(errors="replace"))
+        return found[-1]
 
     def start(self) -> str:
         """Start the daemon; blocks until it accepts connections. Guests that run go on. Raises ProgramFailed."""

@@ -16,11 +16,14 @@ from openvstorage.aio.cloud import Cloud
 from openvstorage.aio.errors import AioError, TourFailed
 from openvstorage.aio.evidence import EdgeEvidence
 from openvstorage.aio.image import make_image
+from openvstorage.aio.nova import Nova
 from openvstorage.aio.report import Report, StepReport
 from openvstorage.aio.shell import OpenStackShell
+from openvstorage.aio.tour_instance import InstanceSteps
 from openvstorage.aio.tour_steps import PREFIX, TourSteps
 from openvstorage.aio.user import User
 from openvstorage.client import Client, OpenvStorageError
+from openvstorage.edge.errors import EdgeError
 
 __all__ = ["Tour"]
 
@@ -42,7 +45,7 @@ class Tour:
         self._corrupt = corrupt
 
     def run(self) -> Report:
-        """Do all steps, print each with its result, and clean up; blocks for about two minutes.
+        """Do all steps, print each with its result, and clean up; blocks for some minutes.
 
         Returns the report. Raises TourFailed at the first step that fails; what was made stays for a look at it, and
         the next tour removes it.
@@ -58,12 +61,27 @@ class Tour:
         ):
             user = User(shell, PREFIX, logs)
             edge = EdgeEvidence(client, status["vpool_guid"], logs / "tour.log")
-            _clean(user)
-            steps = TourSteps(user, edge, make_image(self._cloud.paths), self._cloud.vpool.pool, corrupt=self._corrupt)
-            for name, action in steps.all():
+            self._clean(user)
+            image = make_image(self._cloud.paths)
+            steps = TourSteps(user, edge, image, self._cloud.vpool.pool, corrupt=self._corrupt).all()
+            if self._cloud.has_instances:
+                steps += self._instance_steps(user, edge, image).all()
+            for name, action in steps:
                 self._step(user, name, action)
         self._console.print(f"All {len(self._report.steps)} steps are proved; see {self._report.file}", soft_wrap=True)
         return self._report
+
+    def _instance_steps(self, user: User, edge: EdgeEvidence, image: Path) -> InstanceSteps:
+        cloud = self._cloud
+        return InstanceSteps(
+            user,
+            edge,
+            image,
+            cloud.vpool.pool,
+            instances=cloud.instances.nova.instances,
+            compute_log=cloud.supervisor.log(Nova.compute),
+            libvirt_version=cloud.libvirt.version,
+        )
 
     def _step(self, user: User, name: str, action: Callable[[], str]) -> None:
         user.typed.clear()
@@ -71,7 +89,7 @@ class Tour:
         error: Exception | None = None
         try:
             evidence = action()
-        except (AioError, OpenvStorageError) as failure:
+        except (AioError, OpenvStorageError, EdgeError) as failure:
             error, evidence = failure, str(failure)
         seconds = round(time.monotonic() - started, 2)
         step = StepReport(name, "; ".join(user.typed), seconds, error is None, evidence)
@@ -90,11 +108,11 @@ class Tour:
             self._console.print(f"              {line}", style="dim", markup=False, soft_wrap=True)
         self._console.print(f"              {step.evidence}", markup=False, highlight=False, soft_wrap=True)
 
-
-def _clean(user: User) -> None:
-    """Remove what an earlier tour left, whatever state it is in."""
-    for kind in ("volume snapshot", "volume", "image", "volume type"):
-        try:
-            user.remove(kind, user.remains(kind))
-        except AioError as error:
-            raise TourFailed(step=f"removing what an earlier tour left ({kind})", reason=str(error)) from error
+    def _clean(self, user: User) -> None:
+        """Remove what an earlier tour left, whatever state it is in."""
+        kinds = ("volume snapshot", "volume", "image", "volume type")
+        for kind in ("server", *kinds) if self._cloud.has_instances else kinds:
+            try:
+                user.remove(kind, user.remains(kind))
+            except AioError as error:
+                raise TourFailed(step=f"removing what an earlier tour left ({kind})", reason=str(error)) from error

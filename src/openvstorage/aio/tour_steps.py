@@ -6,8 +6,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from openvstorage.aio.errors import EvidenceMismatch
-from openvstorage.aio.evidence import Content, EdgeEvidence, content_of_file
+from openvstorage.aio.evidence import Content, EdgeEvidence, content_of_file, expect
 from openvstorage.aio.user import User
 
 __all__ = ["PREFIX", "TourSteps"]
@@ -63,13 +62,13 @@ class TourSteps:
     def _volume_type(self) -> str:
         words = ("--property", f"volume_backend_name={self._backend}")
         self._user.begin("volume type", "type", *words)
-        _expect("the vPool that the type asks for", self._backend, self._edge.vpool_name())
+        expect("the vPool that the type asks for", self._backend, self._edge.vpool_name())
         return f"the management API's vPool is the {self._backend} that the type asks for"
 
     def _empty_volume(self) -> str:
         volume = self._make_volume("empty", "--size", "1")
         content = self._edge.read(self._edge.vdisk(volume), 0)
-        _expect("the volume through the edge", (_GIB, True), (content.size, content.rest_is_zero))
+        expect("the volume through the edge", (_GIB, True), (content.size, content.rest_is_zero))
         return f"through the edge: {content.size} bytes, every one zero"
 
     def _upload_image(self) -> str:
@@ -160,7 +159,7 @@ class TourSteps:
         self._user.delete("image", "image", "copy")
         self._user.run("volume", "type", "delete", self._user.ids.pop("type"))
         left = [name for name, volume in self._volumes.items() if not self._edge.gone(volume)]
-        _expect("vDisks that are left on the vPool", [], left)
+        expect("vDisks that are left on the vPool", [], left)
         return f"the vPool has none of the {len(self._volumes)} vDisks any more"
 
     # What steps share.
@@ -189,7 +188,7 @@ class TourSteps:
     def _compare(self, what: str, vdisk: str, size: int, sha256: str, snapshot: str | None = None) -> str:
         length = self._image.stat().st_size
         content = self._edge.read(vdisk, length, snapshot)
-        _expect(f"{what} through the edge", Content(size, sha256, length, True), content)
+        expect(f"{what} through the edge", Content(size, sha256, length, True), content)
         return (
             f"{what} through the edge: {size} bytes, SHA-256 of the image's part {sha256[:16]}… as expected, rest zero"
         )
@@ -203,10 +202,5 @@ class TourSteps:
             left -= len(_CHUNK)
         stored = self._user.show("image", name)
         found = (stored["size"], stored["properties"]["os_hash_algo"], stored["properties"]["os_hash_value"])
-        _expect("what Glance has", (size, "sha512", digest.hexdigest()), found)
+        expect("what Glance has", (size, "sha512", digest.hexdigest()), found)
         return f"Glance has {size} bytes and the SHA-512 of the file: {digest.hexdigest()[:16]}…"
-
-
-def _expect(what: str, expected: object, found: object) -> None:
-    if expected != found:
-        raise EvidenceMismatch(what=what, expected=expected, found=found)

@@ -42,10 +42,10 @@ class User:
         self.typed.append(shlex.join(words))
         return self._shell.ask(*words)
 
-    def run(self, *words: str) -> None:
-        """Type a command that answers nothing."""
+    def run(self, *words: str) -> str:
+        """Type a command and return what it printed."""
         self.typed.append(shlex.join(words))
-        self._shell.run(*words)
+        return self._shell.run(*words)
 
     def show(self, kind: str, name: str) -> dict[str, Any]:
         """Return what the cloud knows of something that was made here; not counted as typed."""
@@ -66,7 +66,8 @@ class User:
         """Wait until something has that status."""
         deadline = time.monotonic() + _SECONDS
         while (status := self.show(kind, name)["status"]) != wanted:
-            if "error" in status or time.monotonic() > deadline:
+            # Nova shouts.
+            if "error" in status.lower() or time.monotonic() > deadline:
                 raise EvidenceMismatch(what=f"{kind} {name} (see {self._logs})", expected=wanted, found=status)
             time.sleep(_POLL_SECONDS)
 
@@ -105,7 +106,7 @@ class User:
             left = {row["ID"]: row["Status"] for row in rows if row["ID"] in wanted}
             if not left:
                 return
-            if any("error" in each for each in left.values()) or time.monotonic() > deadline:
+            if any("error" in each.lower() for each in left.values()) or time.monotonic() > deadline:
                 raise EvidenceMismatch(what=f"{kind} (see {self._logs})", expected="gone", found=left)
             time.sleep(_POLL_SECONDS)
 
