@@ -67,6 +67,15 @@ def test_last_known_place_serves_while_no_management_address_answers(
     assert "last known location" in caplog.text
 
 
+def test_attaching_while_nothing_of_the_vpool_answers_is_refused_in_words(
+    driver, instance, connection_info, monkeypatch
+) -> None:
+    monkeypatch.setattr("openvstorage.nova.driver._RESOLVE_SECONDS", 0.0)
+    connection_info["data"].update(resolvers=["https://127.0.0.1:1"], ports=["1"])
+    with pytest.raises(exception.VolumeAttachFailed, match="can be reached; try again later"):
+        driver.connect_volume(connection_info, instance)
+
+
 def test_no_secret_reaches_the_log(driver, instance, connection_info, caplog) -> None:
     caplog.set_level(logging.DEBUG)
     secret = connection_info["data"]["secret"]

@@ -19,7 +19,7 @@ FULL = """
   <alias name="ua-1"/>
   <source protocol="nbd" name="export" tls="yes" tlsHostname="storage1">
     <host name="10.0.0.1" port="26500"/>
-    <reconnect delay="300"/>
+    <reconnect delay="60"/>
   </source>
   <target dev="vdb" bus="virtio"/>
   <serial>volume-1</serial>
@@ -101,7 +101,7 @@ def test_volume_over_nbd(driver: Any, disk_info: Any, connection_info: Any) -> N
     assert [dict(host.attrib) for host in source.findall("host")] == [
         {"name": data["hosts"][0], "port": data["ports"][0]}
     ]
-    assert source.find("reconnect").get("delay") == "300"
+    assert source.find("reconnect").get("delay") == "60"
     assert xml.findtext("serial") == data["volume_id"]
     assert xml.find("alias").get("name") == f"ua-{data['volume_id']}"
     assert xml.findtext("iotune/total_iops_sec") == "400"

@@ -13,6 +13,7 @@ from openvstorage.client import NotFound, OpenvStorageError, Unreachable
 from openvstorage.client.resolve import GrantLocation, resolve
 from openvstorage.nova import growth, iothread
 from openvstorage.nova.disk import LibvirtConfigOpenvStorageEdgeGuestDisk
+from openvstorage.nova.probe import accepts
 
 __all__ = ["LibvirtOpenvStorageEdgeVolumeDriver"]
 
@@ -20,8 +21,10 @@ LOG = logging.getLogger(__name__)
 
 # The management service may be restarting while guests are started.
 _RESOLVE_SECONDS = 30.0
-# Requests of a guest wait this long for a storage process that died or is upgraded. After that the guest is paused.
-_RECONNECT_SECONDS = 300
+# Requests of a guest wait this long for a storage process that died or is upgraded. After that the guest is paused and
+# goes on when the storage is back. Not longer, because a detach or a flush meanwhile holds the whole QEMU that long,
+# and because Linux complains of tasks that are blocked for two minutes.
+_RECONNECT_SECONDS = 60
 _RECONNECT_LIBVIRT = (9, 2, 0)
 
 
@@ -48,7 +51,8 @@ class LibvirtOpenvStorageEdgeVolumeDriver(volume.LibvirtBaseVolumeDriver):  # ty
         If no management address can be reached, the place of the last time stays: it is right unless the vDisk moved,
         and its export name opens no other one.
 
-        :raises VolumeAttachFailed: the grant was revoked, this is not its holder, or the vDisk cannot be served.
+        :raises VolumeAttachFailed: the grant was revoked, this is not its holder, or the vDisk cannot be served; or
+            nothing of the vPool can be reached.
         """
         self._check_versions()
         data = connection_info["data"]
@@ -57,6 +61,8 @@ class LibvirtOpenvStorageEdgeVolumeDriver(volume.LibvirtBaseVolumeDriver):  # ty
         try:
             location = resolve(data, patience=_RESOLVE_SECONDS)
         except Unreachable as error:
+            if not any(accepts(host, int(port)) for host, port in zip(data["hosts"], data["ports"], strict=True)):
+                raise _attach_failed(connection_info, error) from error
             LOG.warning("Using the last known location of a volume: %s", error, instance=instance)
         except OpenvStorageError as error:
             raise _attach_failed(connection_info, error) from error
@@ -133,7 +139,9 @@ def _volume_id(connection_info: dict[str, Any]) -> str:
 
 def _attach_failed(connection_info: dict[str, Any], error: OpenvStorageError) -> exception.VolumeAttachFailed:
     reason = str(error)
-    if isinstance(error, NotFound):
+    if isinstance(error, Unreachable):
+        reason = f"neither its vPool's management service nor its storage can be reached; try again later ({error})"
+    elif isinstance(error, NotFound):
         reason = "its attachment to this host was revoked; detach the volume and attach it again"
     return exception.VolumeAttachFailed(volume_id=_volume_id(connection_info), reason=reason)
 

@@ -8,7 +8,6 @@ looks after its host's guests, from its start on: an outage may have begun befor
 from __future__ import annotations
 
 import importlib
-import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -19,17 +18,13 @@ from typing import Any, TypeVar
 from lxml import etree
 from oslo_log import log as logging
 
-from openvstorage.edge.errors import CertificateUnusable, EdgeError
-from openvstorage.edge.location import NbdLocation
-from openvstorage.edge.nbd import NbdClient
-from openvstorage.edge.tls import client_context, host_directory
+from openvstorage.nova.probe import is_served
 
 __all__ = ["Resumer", "is_ours", "is_paused_by_an_error"]
 
 LOG = logging.getLogger(__name__)
 
 _INTERVAL_SECONDS = 5.0
-_CONNECT_SECONDS = 2.0
 _T = TypeVar("_T")
 
 
@@ -66,7 +61,7 @@ class Resumer:
         """
         resumed = []
         for guest in _apart(self._paused):
-            if guest.disks and all(is_ours(disk) and _is_served(disk.find("source")) for disk in guest.disks):
+            if guest.disks and all(is_ours(disk) and is_served(disk.find("source")) for disk in guest.disks):
                 LOG.info("Guest %s goes on: its volumes can be reached again", guest.name)
                 if _apart(partial(self._resume, guest)):
                     resumed.append(guest.name)
@@ -142,36 +137,3 @@ def _apart(call: Callable[[], _T]) -> _T:
         return call()
     result: _T = importlib.import_module("eventlet.tpool").execute(call)
     return result
-
-
-def _is_served(source: etree._Element) -> bool:
-    """Tell whether the export of a ``source`` element can be opened here: not after the grant was revoked."""
-    host = source.find("host")
-    place = NbdLocation(host.get("name"), int(host.get("port")), source.get("name"), tls=source.get("tls") == "yes")
-    try:
-        context = client_context(host_directory()) if place.tls else None
-    except CertificateUnusable as error:
-        # QEMU has a key that this process may not read. If the export is gone the guest pauses again at once.
-        LOG.debug("Going by the port alone: %s", error)
-        return _accepts(place)
-    try:
-        NbdClient.connect(
-            place.host,
-            place.port,
-            place.export,
-            tls=context,
-            tls_hostname=source.get("tlsHostname"),
-            timeout=_CONNECT_SECONDS,
-        ).close()
-    except EdgeError as error:
-        LOG.debug("%s is not served: %s", place, error)
-        return False
-    return True
-
-
-def _accepts(place: NbdLocation) -> bool:
-    try:
-        with socket.create_connection((place.host, place.port), timeout=_CONNECT_SECONDS):
-            return True
-    except OSError:
-        return False

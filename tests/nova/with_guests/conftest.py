@@ -79,17 +79,19 @@ def make_guest(nova_driver: Any) -> Iterator[Callable[..., Any]]:
             context.get_admin_context(), uuid=str(uuid.uuid4()), host=conf.CONF.host, expected_attrs=["system_metadata"]
         )
         devices = []
-        for letter, connection_info in zip("abc", connection_infos, strict=False):
+        for number, connection_info in enumerate(connection_infos):
             ours = nova_driver._get_volume_driver(connection_info)
             ours.connect_volume(connection_info, instance)
-            disk_info = {"bus": "virtio", "dev": f"vd{letter}", "type": "disk"}
-            devices.append(ours.get_config(connection_info, disk_info).to_xml())
+            disk = ours.get_config(connection_info, {"bus": "virtio", "dev": f"vd{'abc'[number]}", "type": "disk"})
+            # The BIOS knows only disks that it may boot from.
+            disk.boot_order = str(number + 1)
+            devices.append(disk.to_xml())
         # Without an iothread on guests of Nova 30, as there.
         iothreads = "<iothreads>1</iothreads>" if hasattr(nova_driver, "_get_guest_iothread") else ""
         xml = f"""
             <domain type="qemu"><name>guest-{instance.uuid[:8]}</name><uuid>{instance.uuid}</uuid>
             <memory unit="MiB">64</memory><vcpu>1</vcpu>{iothreads}
-            <os><type arch="x86_64" machine="pc">hvm</type><boot dev="hd"/></os><features><acpi/></features>
+            <os><type arch="x86_64" machine="pc">hvm</type></os><features><acpi/></features>
             <devices><controller type="scsi" index="0" model="virtio-scsi"/>{"".join(devices)}</devices></domain>"""
         domain = nova_driver._host.get_connection().defineXML(xml)
         started[instance.uuid] = domain
@@ -115,7 +117,7 @@ def make_volume(world: World, client: Client) -> Callable[..., tuple[Grant, dict
             with world.open(grant) as nbd:
                 nbd.write(0, boot_sector)
                 nbd.flush()
-        info = connection_info_of(grant, status["management_ips"], status["port"], status["ca_file"])
+        info = connection_info_of(grant, *world.place())
         return grant, info
 
     return make

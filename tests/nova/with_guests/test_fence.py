@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from tests.nova.with_guests.world import Written, eventually
+import pytest
+from nova.virt.libvirt import guest as libvirt_guest
+from tests.nova.conftest import connection_info_of
+from tests.nova.with_guests.world import MIB, Written, connections, eventually, xml_for_destination
 from tests.support.libvirtd import writer
 
+from openvstorage.client import InUse
 from openvstorage.nova.resume import Resumer, is_paused_by_an_error
 
 
@@ -24,3 +28,49 @@ def test_fenced_guest_neither_writes_nor_is_told_to_go_on(world, nova_driver, ma
         assert Resumer(nova_driver._host._uri).look() == []
         with world.open(theirs) as nbd:
             assert nbd.read(0, 6 * 1024 * 1024) == b"theirs" * 1024 * 1024
+
+
+def test_refused_second_attachment_leaves_the_first_alone(world, nova_driver, make_guest, make_volume, client) -> None:
+    grant, info = make_volume(writer())
+    make_guest(info)
+    written = Written(world, grant)
+    written.wait_for_more()
+    peers = connections(grant.port)
+    for host in (grant.client, "another-host"):
+        with pytest.raises(InUse, match=grant.consumer):
+            client.grants.create(grant.vdisk_guid, host, "another instance")
+    written.wait_for_more()
+    assert connections(grant.port) == peers == 1
+    assert [held.guid for held in client.grants.list(grant.vdisk_guid)] == [grant.guid]
+    written.assert_nothing_went_wrong()
+
+
+def test_evacuated_guest_has_its_volume_for_itself(world, nova_driver, make_guest, make_volume, client) -> None:
+    """Nova's order: the old attachment goes, then the new host connects. The old guest was not dead after all."""
+    grant, info = make_volume(writer())
+    guest, instance = make_guest(info)
+    Written(world, grant).wait_for_more()
+    client.grants.revoke(grant.guid)
+    theirs = client.grants.create(grant.vdisk_guid, "new-host", grant.consumer)
+    there = connection_info_of(theirs, *world.place())
+    there["serial"] = there["data"]["volume_id"] = info["serial"]
+    xml = xml_for_destination(nova_driver, guest, instance, there)
+    with world.open(theirs) as nbd:
+        nbd.write(0, bytes(64 * MIB))
+        nbd.write(0, writer())
+        nbd.flush()
+    with world.libvirtd("new-host") as other:
+        connection = libvirt_guest.libvirt.open(other.uri)
+        domain = connection.createXML(xml)
+        written = Written(world, theirs)
+        for _ in range(3):
+            written.wait_for_more()
+            assert Resumer(nova_driver._host._uri).look() == []
+        assert guest.is_active()
+        domain.destroy()
+        connection.close()
+    # The new guest began with 1 again. What the old one writes has numbers far beyond, or is missing in between.
+    assert connections(theirs.port) == 0
+    numbers = written.numbers()
+    assert sorted(numbers) == list(range(1, len(numbers) + 1))
+    assert set(numbers.values()) == {0}

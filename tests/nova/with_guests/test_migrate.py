@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import closing
+from types import SimpleNamespace
+
 import pytest
 from lxml import etree
 from nova.virt.libvirt import guest as libvirt_guest
@@ -11,34 +15,43 @@ from tests.support.libvirtd import writer
 
 from openvstorage.edge.errors import ExportRefused, TlsFailed
 
+# The figures of the documentation were made with more.
+MIGRATIONS = int(os.environ.get("OPENVSTORAGE_TEST_MIGRATIONS", "4"))
 
-def test_writing_guest_is_migrated_and_the_source_is_fenced(
+
+def test_writing_guest_migrates_again_and_again_and_each_source_is_fenced(
     world, nova_driver, make_guest, make_volume, client
 ) -> None:
     """As Nova and Cinder do it: the destination connects, the source renders its disk, then the source is detached."""
+    libvirt = libvirt_guest.libvirt
     grant, info = make_volume(writer())
     guest, instance = make_guest(info)
-    written = Written(world, grant)
-    written.wait_for_more()
-    theirs = client.grants.create(grant.vdisk_guid, "destination", grant.consumer)
-    status = world.service.status
-    there = connection_info_of(theirs, status["management_ips"], status["port"], status["ca_file"])
-    there["serial"] = there["data"]["volume_id"] = info["serial"]
-    nova_driver._get_volume_driver(there).connect_volume(there, instance)
-    xml = xml_for_destination(nova_driver, guest, instance, there)
-    with world.libvirtd("destination") as other:
-        libvirt = libvirt_guest.libvirt
-        flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER
-        guest.migrate(other.uri, migrate_uri="tcp://127.0.0.1", destination_xml=xml, flags=flags)
-        assert not guest.is_active()
-        client.grants.revoke(grant.guid)
-        with pytest.raises((ExportRefused, TlsFailed)):
-            world.open(grant)
-        Written(world, theirs).wait_for_more()
-        domain = libvirt.open(other.uri).lookupByUUIDString(instance.uuid)
-        assert domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING
-        disk = etree.fromstring(domain.XMLDesc(0)).find("devices/disk")
-        assert disk.find("source").get("name") == theirs.export_name
-        assert disk.find("driver").get("error_policy") == "stop"
-        Written(world, theirs).assert_nothing_went_wrong()
-        domain.destroy()
+    Written(world, grant).wait_for_more()
+    with world.libvirtd("other-host") as other, closing(libvirt.open(other.uri)) as there:
+        hosts = {
+            grant.client: (nova_driver._host._uri, nova_driver._host.get_connection()),
+            "other-host": (other.uri, there),
+        }
+        for _ in range(MIGRATIONS):
+            (target,) = hosts.keys() - {grant.client}
+            uri, connection = hosts[target]
+            theirs = client.grants.create(grant.vdisk_guid, target, grant.consumer)
+            new = connection_info_of(theirs, *world.place())
+            new["serial"] = new["data"]["volume_id"] = info["serial"]
+            arriving = SimpleNamespace(uuid=instance.uuid, name=instance.name, host=grant.client)
+            nova_driver._get_volume_driver(new).connect_volume(new, arriving)
+            xml = xml_for_destination(nova_driver, guest, instance, new)
+            flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER
+            guest.migrate(uri, migrate_uri="tcp://127.0.0.1", destination_xml=xml, flags=flags)
+            assert hosts[grant.client][1].listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE) == []
+            client.grants.revoke(grant.guid)
+            with pytest.raises((ExportRefused, TlsFailed)):
+                world.open(grant)
+            grant, guest = theirs, libvirt_guest.Guest(connection.lookupByUUIDString(instance.uuid))
+            Written(world, grant).wait_for_more()
+            assert guest._domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING
+            disk = etree.fromstring(guest.get_xml_desc()).find("devices/disk")
+            assert disk.find("source").get("name") == grant.export_name
+            assert disk.find("driver").get("error_policy") == "stop"
+        Written(world, grant).assert_nothing_went_wrong()
+        guest._domain.destroy()

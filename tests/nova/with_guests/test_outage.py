@@ -9,12 +9,13 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
-from nova import conf
+from nova import conf, context, exception
 from nova.compute import power_state
 from tests.nova.with_guests.world import Written, connections, eventually, state, storage_process
 from tests.support.libvirtd import writer
@@ -146,3 +147,53 @@ def test_guest_does_not_notice_that_the_service_is_started_again(
     assert connections(grant.port) == peers == 1
     assert state(guest, nova_driver) == power_state.RUNNING
     written.assert_nothing_went_wrong()
+
+
+def test_volume_is_detached_while_its_storage_is_gone(world, nova_driver, make_guest, make_volume, monkeypatch) -> None:
+    """QEMU wants to flush it, and so waits for the rest of the delay; it does not hang."""
+    monkeypatch.setattr(our_driver, "_RECONNECT_SECONDS", 5)
+    guest, instance = make_guest()
+    _, info = make_volume()
+    attach(nova_driver, info, instance)
+    with world.outage():
+        detach(nova_driver, info, instance)
+        assert state(guest, nova_driver) == power_state.RUNNING
+    assert "<disk" not in guest.get_xml_desc()
+
+
+@pytest.mark.parametrize("boot_sector", [b"", writer()], ids=["idle", "writing"])
+def test_guest_ends_while_its_storage_is_gone_and_starts_again_only_when_it_is_back(
+    world, nova_driver, make_guest, make_volume, monkeypatch, boot_sector
+) -> None:
+    """As a delete ends it; and a hard reboot, which then asks for the volume again."""
+    monkeypatch.setattr(our_driver, "_RESOLVE_SECONDS", 1.0)
+    grant, info = make_volume(boot_sector)
+    guest, instance = make_guest(info)
+    if boot_sector:
+        Written(world, grant).wait_for_more()
+    with world.outage():
+        guest.poweroff()
+        with pytest.raises(exception.VolumeAttachFailed, match="can be reached; try again later"):
+            make_guest(info, instance=instance)
+    guest, _ = make_guest(info, instance=instance)
+    assert guest.is_active()
+
+
+def attach(nova_driver: Any, info: dict[str, Any], instance: Any) -> None:
+    with unrecorded(nova_driver, instance):
+        # SCSI, because a guest without an operating system does not let go of PCI devices.
+        nova_driver.attach_volume(
+            context.get_admin_context(), info, instance, "/dev/sda", disk_bus="scsi", device_type="disk"
+        )
+
+
+def detach(nova_driver: Any, info: dict[str, Any], instance: Any) -> None:
+    with unrecorded(nova_driver, instance):
+        nova_driver.detach_volume(context.get_admin_context(), info, instance, "/dev/sda")
+
+
+def unrecorded(nova_driver: Any, instance: Any) -> AbstractContextManager[Any]:
+    stack = ExitStack()
+    stack.enter_context(mock.patch.object(instance, "save"))
+    stack.enter_context(mock.patch.object(nova_driver, "_build_device_metadata", return_value=None))
+    return stack

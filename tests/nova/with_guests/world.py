@@ -44,6 +44,10 @@ class World:
     def libvirtd(self, host: str) -> Libvirtd:
         return Libvirtd(self.tree, self.certificates(host))
 
+    def place(self) -> tuple[list[str], int, str]:
+        """Give management addresses, port and CA file, for ``connection_info_of``."""
+        return self.service.status["management_ips"], self.service.status["port"], self.service.status["ca_file"]
+
     @contextmanager
     def outage(self) -> Iterator[None]:
         """The service and all storage daemons are gone, until the end of the block."""
