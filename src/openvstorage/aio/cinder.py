@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from openvstorage.aio.supervisor import Program, Supervisor
 __all__ = ["Cinder"]
 
 _HOST = "aio"
+# Cinder's own switch, taken from the caller's environment: cinder-volume with native threads instead of eventlet.
+_NATIVE_THREADS = "OS_CINDER_DISABLE_EVENTLET_PATCHING"
 
 
 class Cinder:
@@ -50,6 +53,8 @@ class Cinder:
         self._environment = environment
         self._port = port
         self._configuration = paths.etc / "cinder" / "cinder.conf"
+        # The user's own: read by every service after what is generated, and never written.
+        self._additions = paths.etc / "cinder" / "cinder.conf.d"
         self._state = paths.data / "cinder"
         shipped = paths.venv / "etc" / "cinder"
         # Privileged helpers of the environment: the default runs sudo, which does not find them.
@@ -86,18 +91,18 @@ class Cinder:
         return f"http://127.0.0.1:{self._port}/v3"
 
     def configure(self, backends: Mapping[str, Mapping[str, object]]) -> None:
-        """Write the configuration with these backends, by name of their section."""
+        """Write the configuration with these backends, by name of their section; what a user added stays."""
         sections = {**self._sections, **backends}
         sections["DEFAULT"] = {**sections["DEFAULT"], "enabled_backends": ",".join(backends)}
         write_ini(self._configuration, sections)
         (self._state / "coordination").mkdir(parents=True, exist_ok=True)
+        self._additions.mkdir(exist_ok=True, mode=0o700)
 
     def prepare(self) -> None:
         """Bring the database's schema up to date. Raises CommandFailed."""
         manage: list[str | Path] = [
             self._environment.program("cinder-manage"),
-            "--config-file",
-            self._configuration,
+            *self._options,
             "db",
             "sync",
         ]
@@ -105,7 +110,7 @@ class Cinder:
 
     def start(self) -> str:
         """Start API, scheduler and volume service; blocks until the API answers. Raises ProgramFailed."""
-        arguments = f"--config-file={self._configuration} --log-file={self._supervisor.log(self.api)}"
+        arguments = f"{' '.join(self._options)} --log-file={self._supervisor.log(self.api)}"
         api = uwsgi.uwsgi_program(
             self.api,
             self._environment,
@@ -113,15 +118,26 @@ class Cinder:
             self._port,
             arguments=arguments,
             version=self._environment.version,
-            files=(self._configuration,),
+            files=self._files,
         )
-        return uwsgi.serve(self._supervisor, api, self.url, self._service(self.scheduler), self._service(self.volume))
+        native = {_NATIVE_THREADS: os.environ[_NATIVE_THREADS]} if _NATIVE_THREADS in os.environ else {}
+        services = self._service(self.scheduler, {}), self._service(self.volume, native)
+        return uwsgi.serve(self._supervisor, api, self.url, *services)
 
-    def _service(self, name: str) -> Program:
+    @property
+    def _options(self) -> tuple[str, ...]:
+        return f"--config-file={self._configuration}", f"--config-dir={self._additions}"
+
+    @property
+    def _files(self) -> tuple[Path, ...]:
+        return self._configuration, *sorted(self._additions.glob("*.conf"))
+
+    def _service(self, name: str, variables: Mapping[str, str]) -> Program:
         return Program(
             name=name,
-            argv=(self._environment.program(name), "--config-file", str(self._configuration)),
-            files=(self._configuration,),
+            argv=(self._environment.program(name), *self._options),
+            environment=variables,
+            files=self._files,
             version=self._environment.version,
             stop_seconds=30,
         )
