@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 from cinder import context as cinder_context
 from cinder import objects
-from cinder.volume import configuration
+from cinder.volume import configuration, group_types, qos_specs, volume_types
 from oslo_config import cfg
 from tests.support.standin29 import PASSWORD, USERNAME, StandIn
 from tests.support.standin29_tls import Authority
@@ -68,7 +69,7 @@ def make_volume(context: Any, volume_type: Any) -> Callable[..., Any]:
 
     def make(size: int = 1, **fields: Any) -> Any:
         values = {"size": size, "status": "creating", "volume_type_id": volume_type["id"], "multiattach": False}
-        values.update(project_id=PROJECT, user_id="user", host="host@backend#pool", **fields)
+        values.update({"project_id": PROJECT, "user_id": "user", "host": "host@backend#pool", **fields})
         volume = objects.Volume(context, **values)
         volume.create()
         return volume
@@ -83,6 +84,54 @@ def make_snapshot(context: Any) -> Callable[..., Any]:
         snapshot = objects.Snapshot(context, user_id="user", volume_type_id=volume.volume_type_id, **values, **fields)
         snapshot.create()
         return snapshot
+
+    return make
+
+
+@pytest.fixture
+def make_type(context: Any) -> Callable[..., Any]:
+    """Give volume types with QoS specs."""
+
+    def make(consumer: str = "back-end", **specs: str) -> Any:
+        kind = volume_types.create(context, f"type-{uuid.uuid4()}")
+        if specs:
+            found = qos_specs.create(context, f"qos-{uuid.uuid4()}", {"consumer": consumer, **specs})
+            qos_specs.associate_qos_with_type(context, found.id, kind["id"])
+        return objects.VolumeType.get_by_id(context, kind["id"])
+
+    return make
+
+
+@pytest.fixture
+def make_group(context: Any, volume_type: Any) -> Callable[..., Any]:
+    """Give groups, of a type that asks for consistent snapshots unless told otherwise."""
+
+    def make(consistent: bool = True) -> Any:
+        specs = {"consistent_group_snapshot_enabled": "<is> True"} if consistent else {}
+        name = f"type-{len(group_types.get_all_group_types(context))}"
+        kind = group_types.create(context, name, specs)
+        group = objects.Group(
+            context, group_type_id=kind.id, project_id=PROJECT, user_id="user", status="available", host="h@b#p"
+        )
+        group.volume_type_ids = [volume_type["id"]]
+        group.create()
+        return group
+
+    return make
+
+
+@pytest.fixture
+def make_group_snapshot(context: Any) -> Callable[..., Any]:
+    """Give group snapshots, with the volumes put into the group."""
+
+    def make(group: Any, volumes: list[Any]) -> Any:
+        for volume in volumes:
+            volume.group_id = group.id
+            volume.save()
+        values = {"group_id": group.id, "group_type_id": group.group_type_id, "project_id": PROJECT}
+        group_snapshot = objects.GroupSnapshot(context, user_id="user", status="creating", **values)
+        group_snapshot.create()
+        return group_snapshot
 
     return make
 

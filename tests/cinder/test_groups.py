@@ -7,43 +7,12 @@ from typing import Any
 
 import pytest
 from cinder import exception, objects
-from cinder.volume import group_types
-from tests.cinder.conftest import GIB, PROJECT
+from tests.cinder.conftest import GIB
 
 from openvstorage.cinder import transfer
 from openvstorage.edge.nbd import NbdClient
 
 Make = Callable[..., Any]
-
-
-@pytest.fixture
-def make_group(context: Any, volume_type: Any) -> Callable[..., Any]:
-    def make(consistent: bool = True) -> Any:
-        specs = {"consistent_group_snapshot_enabled": "<is> True"} if consistent else {}
-        name = f"type-{len(group_types.get_all_group_types(context))}"
-        kind = group_types.create(context, name, specs)
-        group = objects.Group(
-            context, group_type_id=kind.id, project_id=PROJECT, user_id="user", status="available", host="h@b#p"
-        )
-        group.volume_type_ids = [volume_type["id"]]
-        group.create()
-        return group
-
-    return make
-
-
-@pytest.fixture
-def make_group_snapshot(context: Any) -> Callable[..., Any]:
-    def make(group: Any, volumes: list[Any]) -> Any:
-        for volume in volumes:
-            volume.group_id = group.id
-            volume.save()
-        values = {"group_id": group.id, "group_type_id": group.group_type_id, "project_id": PROJECT}
-        group_snapshot = objects.GroupSnapshot(context, user_id="user", status="creating", **values)
-        group_snapshot.create()
-        return group_snapshot
-
-    return make
 
 
 def volumes_of(driver: Any, make_volume: Make, number: int, size: int = 1) -> list[Any]:

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from cinder import exception, objects
-from cinder.volume import qos_specs, volume_types
+from cinder import exception
 from tests.cinder.conftest import GIB
 
 from openvstorage.client import Qos
@@ -16,20 +15,6 @@ from openvstorage.edge.errors import EdgeError
 from openvstorage.edge.nbd import NbdClient
 
 Make = Callable[..., Any]
-
-
-@pytest.fixture
-def make_type(context: Any) -> Callable[..., Any]:
-    """Give volume types with QoS specs."""
-
-    def make(consumer: str = "back-end", **specs: str) -> Any:
-        kind = volume_types.create(context, f"type-{uuid.uuid4()}")
-        if specs:
-            found = qos_specs.create(context, f"qos-{uuid.uuid4()}", {"consumer": consumer, **specs})
-            qos_specs.associate_qos_with_type(context, found.id, kind["id"])
-        return objects.VolumeType.get_by_id(context, kind["id"])
-
-    return make
 
 
 def qos_of(driver: Any, volume: Any) -> Qos | None:

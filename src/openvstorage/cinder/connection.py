@@ -5,7 +5,8 @@ Every host that Cinder attaches a volume to holds one grant of its vDisk, as lon
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from cinder import context as cinder_context
 from cinder import exception, objects
@@ -13,19 +14,24 @@ from oslo_log import log as logging
 
 from openvstorage.cinder.pool import Pool
 from openvstorage.cinder.transfer import is_transfer
-from openvstorage.client import Grant, Mode, NotFound
+from openvstorage.client import Grant, InUse, Mode, NotFound
 from openvstorage.edge.location import EdgeLocation
 
 __all__ = [
     "DRIVER_VOLUME_TYPE",
+    "attachments",
     "connect",
     "connect_snapshot",
     "disconnect",
     "disconnect_snapshot",
     "edge_location",
+    "make_room",
+    "revoke_left_grants",
 ]
 
 LOG = logging.getLogger(__name__)
+
+Done = TypeVar("Done")
 
 # What Nova and os-brick look their side of the driver up by.
 DRIVER_VOLUME_TYPE = "openvstorage_edge"
@@ -45,7 +51,10 @@ def connect(
     data: dict[str, Any] = {"volume_id": volume.id, "vdisk": vdisk_guid, "discard": True}
     if pool.has_grants:
         mode: Mode = "ro" if _read_only(volume) else "rw"
-        grant = pool.client.grants.create(vdisk_guid, connector["host"], _consumer(volume, connector), mode)
+        consumer = _consumer(volume, connector)
+        grant = make_room(
+            pool, volume, lambda: pool.client.grants.create(vdisk_guid, connector["host"], consumer, mode)
+        )
         data.update(_nbd(grant), **resolver)
     else:
         data.update(_edge(edge_location(pool, vdisk_guid, timeout)))
@@ -99,6 +108,45 @@ def disconnect_snapshot(pool: Pool, snapshot: Any, connector: dict[str, Any] | N
             pool.revoke(grant)
 
 
+def attachments(volume: Any) -> list[Any]:
+    """Ask Cinder's database for a volume's attachments: the volume at hand was read before the call was queued."""
+    context = cinder_context.get_admin_context()
+    return list(objects.VolumeAttachmentList.get_all_by_volume_id(context, volume.id))
+
+
+def make_room(pool: Pool, volume: Any, action: Callable[[], Done]) -> Done:
+    """Do something that needs a volume which nobody else has; where only grants that Cinder knows nothing of stand in
+    its way, they are revoked and it is done once more.
+
+    Such a grant is left when cinder-volume dies between making it and telling Cinder's database.
+
+    :raises InUse: Cinder knows who has the volume.
+    """
+    try:
+        return action()
+    except InUse:
+        if not _revoke_unknown(pool, volume):
+            raise
+    return action()
+
+
+def revoke_left_grants(pool: Pool, volumes: list[Any]) -> None:
+    """Revoke what a process that died left of grants: transfers, and those of volumes that nobody has attached.
+
+    Only for volumes on which no other process works. Grants of snapshots are kept: a backup may read through them.
+    """
+    if not pool.has_grants:
+        return
+    known = {volume.provider_id: volume for volume in volumes if volume.provider_id}
+    for grant in list(pool.client.grants.all()):
+        volume = known.get(grant.vdisk_guid)
+        if volume is None or grant.snapshot_guid is not None:
+            continue
+        if is_transfer(grant) or (volume.status == "available" and _unattached(volume)):
+            LOG.warning("Revoking grant %s of volume %s, left by a process that died.", grant.guid, volume.name)
+            pool.revoke(grant)
+
+
 def edge_location(pool: Pool, vdisk_guid: str, timeout: int | None = None) -> EdgeLocation:
     """Give where Open vStorage's own edge serves a vDisk at this moment."""
     address = pool.client.vdisks.location(pool.client.vdisks.get(vdisk_guid))
@@ -146,18 +194,43 @@ def _consumer(volume: Any, connector: dict[str, Any]) -> str:
     """
     if volume.multiattach:
         return f"volume-{volume.id}"
-    instances = {attachment.instance_uuid for attachment in _attachments(volume) if attachment.instance_uuid}
+    instances = {attachment.instance_uuid for attachment in attachments(volume) if attachment.instance_uuid}
     if len(instances) > 1:
         words = f"volume {volume.name} is attached to several instances and is no multi-attach volume"
         raise exception.InvalidVolume(reason=words)
     return f"instance-{instances.pop()}" if instances else f"host-{connector['host']}"
 
 
-def _attachments(volume: Any) -> list[Any]:
-    """Ask Cinder's database: the volume that the manager hands over was read before the call was queued."""
-    context = cinder_context.get_admin_context()
-    return list(objects.VolumeAttachmentList.get_all_by_volume_id(context, volume.id))
+def _unattached(volume: Any) -> bool:
+    """Tell whether nobody has the volume, not even Cinder itself while it copies it to another backend."""
+    return not attachments(volume) and volume.migration_status in (None, "error", "success")
+
+
+def _revoke_unknown(pool: Pool, volume: Any) -> bool:
+    """Revoke the grants that stand in the way of an attachment and that Cinder has no attachment for.
+
+    :returns: whether there was any.
+    """
+    known = attachments(volume)
+    undecided = [attachment for attachment in known if not attachment.connector]
+    if len(undecided) > 1 or volume.migration_status not in (None, "error", "success"):
+        # Somebody else is just being let in, and his grant may be one of these.
+        return False
+    hosts = {attachment.connector.get("host") for attachment in known if attachment.connector}
+    consumers = {f"instance-{attachment.instance_uuid}" for attachment in known if attachment.instance_uuid}
+    unknown = [
+        grant
+        for grant in pool.grants(pool.vdisk(volume))
+        if grant.snapshot_guid is None
+        and not is_transfer(grant)
+        and grant.client not in hosts
+        and grant.consumer not in consumers
+    ]
+    for grant in unknown:
+        LOG.warning("Revoking grant %s of volume %s: Cinder has no attachment for it.", grant.guid, volume.name)
+        pool.revoke(grant)
+    return bool(unknown)
 
 
 def _attachments_at(volume: Any, host: str) -> int:
-    return sum((attachment.connector or {}).get("host") == host for attachment in _attachments(volume))
+    return sum((attachment.connector or {}).get("host") == host for attachment in attachments(volume))

@@ -12,11 +12,11 @@ from oslo_log import log as logging
 
 from openvstorage import __version__
 from openvstorage.brick.registration import register as register_connector
-from openvstorage.cinder import connection, encryption, images, opts, stats
+from openvstorage.cinder import connection, encryption, images, opts, recovery, stats
 from openvstorage.cinder.errors import SetupError, setup_fault, translated
 from openvstorage.cinder.groups import GroupOperations
 from openvstorage.cinder.manage import ManageOperations
-from openvstorage.cinder.pool import GIB, Pool
+from openvstorage.cinder.pool import Pool
 from openvstorage.client import ConfigurationError, NotFound, OpenvStorageError
 
 __all__ = ["OpenvStorageEdgeVolumeDriver"]
@@ -86,6 +86,15 @@ class OpenvStorageEdgeVolumeDriver(GroupOperations, ManageOperations, driver.Vol
     def _backend_name(self) -> str:
         return str(self.configuration.safe_get("volume_backend_name") or self.configuration.config_group)
 
+    def update_provider_info(self, volumes: list[Any], snapshots: list[Any]) -> tuple[None, None]:
+        """End what a process that died left half done: Cinder calls this at each start, before it takes work.
+
+        In a cluster of services others may be at work on the same volumes, so nothing is done.
+        """
+        if not self.cluster_name:
+            recovery.recover(self.pool, volumes, snapshots)
+        return None, None
+
     # Volumes
 
     def create_volume(self, volume: Any) -> dict[str, Any]:
@@ -152,10 +161,7 @@ class OpenvStorageEdgeVolumeDriver(GroupOperations, ManageOperations, driver.Vol
     def revert_to_snapshot(self, context: Any, volume: Any, snapshot: Any) -> None:
         """Put a volume back to a snapshot; newer snapshots stay, and so does the volume's size."""
         with translated(f"revert volume {volume.name} to snapshot {snapshot.name}"):
-            vdisk_guid, guid = self.pool.snapshot(snapshot)
-            self.pool.client.vdisks.rollback(vdisk_guid, guid, keep_newer=True)
-            if self.pool.client.vdisks.get(vdisk_guid).size < volume.size * GIB:
-                self.pool.client.vdisks.extend(vdisk_guid, volume.size * GIB)
+            connection.make_room(self.pool, volume, lambda: self.pool.revert(volume, snapshot))
 
     def snapshot_revert_use_temp_snapshot(self) -> bool:
         """Tell that a revert here is done wholly or not at all, so Cinder need not take a snapshot before."""

@@ -94,6 +94,10 @@ class Pool:
         size = volume.size * GIB
         return self._once(volume, lambda: self.client.vdisks.clone(vdisk_guid, volume.name, snapshot_guid, size))
 
+    def size(self, vdisk_guid: str) -> int:
+        """Give the size of a vDisk in whole GiB."""
+        return self.client.vdisks.get(vdisk_guid).size // GIB
+
     def extend(self, volume: Any, size: int) -> None:
         """Grow the volume's vDisk to ``size`` GiB; limits that count per GiB grow with it."""
         guid = self.vdisk(volume)
@@ -155,6 +159,16 @@ class Pool:
             LOG.info("Snapshot %s was gone already: %s", snapshot.name, error)
         except InUse as error:
             raise exception.SnapshotIsBusy(message=f"snapshot {snapshot.name}: {error}") from error
+
+    def revert(self, volume: Any, snapshot: Any) -> None:
+        """Put a volume back to a snapshot; newer snapshots stay, and so does the size. Doing it again is harmless.
+
+        :raises InUse: somebody may write to the volume.
+        """
+        vdisk_guid, guid = self.snapshot(snapshot)
+        self.client.vdisks.rollback(vdisk_guid, guid, keep_newer=True)
+        if self.size(vdisk_guid) < volume.size:
+            self.client.vdisks.extend(vdisk_guid, volume.size * GIB)
 
     def grants(self, vdisk_guid: str) -> list[Grant]:
         """Give the grants of a vDisk and its snapshots; none where the vDisk is gone."""

@@ -1,6 +1,6 @@
 """Grants: who may open a vDisk, as what, and where. Only clusters with NBD have them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
@@ -8,7 +8,7 @@ from openvstorage.client.caller import Caller
 from openvstorage.client.errors import UnexpectedAnswer
 from openvstorage.client.fields import flag, integer, mapping, optional_integer, optional_text, text
 from openvstorage.client.names import segment
-from openvstorage.client.page import objects
+from openvstorage.client.page import objects, pages
 from openvstorage.client.task import Tasks
 
 __all__ = ["Grant", "Grants", "Mode"]
@@ -125,6 +125,12 @@ class Grants:
         if any(grant.vdisk_guid != vdisk_guid for grant in grants):
             raise UnexpectedAnswer(where="grants/", reason="grants of other vDisks came back")
         return grants
+
+    def all(self) -> Iterator[Grant]:
+        """Give the grants of all vDisks, a page at a time; those made or revoked meanwhile may be missing."""
+        self._caller.require("grants", _NO_GRANTS)
+        for data in pages(self._caller, "grants/", {"contents": "", "sort": "guid"}):
+            yield Grant.from_api(data)
 
     def revoke(self, guid: str) -> None:
         """End a grant: when this returns, the host can no longer read or write through it.
