@@ -5,7 +5,7 @@ from __future__ import annotations
 from openvstorage.aio import uwsgi
 from openvstorage.aio.command import run
 from openvstorage.aio.environment import Environment
-from openvstorage.aio.ini import Sections, token_checks, write_ini
+from openvstorage.aio.ini import LOG_LEVELS, Sections, token_checks, write_ini
 from openvstorage.aio.paths import Paths
 from openvstorage.aio.supervisor import Supervisor
 
@@ -45,6 +45,8 @@ class Glance:
         self._sections: Sections = {
             "DEFAULT": {
                 "log_file": supervisor.log(self.name),
+                "debug": True,
+                "default_log_levels": LOG_LEVELS,
                 "enabled_backends": "files:file",
                 "node_staging_uri": f"file://{data / 'staging'}",
                 "workers": 1,

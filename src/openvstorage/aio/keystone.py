@@ -8,7 +8,7 @@ from openvstorage.aio import uwsgi
 from openvstorage.aio.command import run
 from openvstorage.aio.credentials import REGION, make_key_repository
 from openvstorage.aio.environment import Environment
-from openvstorage.aio.ini import Sections, write_ini
+from openvstorage.aio.ini import LOG_LEVELS, Sections, write_ini
 from openvstorage.aio.paths import Paths
 from openvstorage.aio.supervisor import Supervisor, base_environment
 
@@ -43,7 +43,12 @@ class Keystone:
         self._directory = paths.etc / "keystone"
         self._configuration = self._directory / "keystone.conf"
         self._sections: Sections = {
-            "DEFAULT": {"log_file": supervisor.log(self.name), "max_token_size": 255},
+            "DEFAULT": {
+                "log_file": supervisor.log(self.name),
+                "debug": True,
+                "default_log_levels": LOG_LEVELS,
+                "max_token_size": 255,
+            },
             "database": {"connection": database, "max_pool_size": 10},
             "fernet_tokens": {"key_repository": self._directory / "fernet-keys"},
             # Receipts (of a login in several steps) may share the keys of tokens.
