@@ -129,6 +129,8 @@ class Horizon:
             variables=self._variables,
             # Files outside the directory are served only where it is said that they may be: the links lead there.
             options=("--static-map", f"/static={self._static}", "--static-safe", str(self._paths.venv)),
+            # One is enough for a person, and each takes seconds to start.
+            processes=1,
             version=self._environment.version,
             files=(self._file,),
         )
