@@ -4,6 +4,7 @@ The browser is Debian's Chromium. Pictures of what it showed are kept in var/hor
 """
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,14 +20,19 @@ pytestmark = pytest.mark.timeout(900)
 
 
 def admin_password(all_in_one: AllInOne) -> str:
-    passwords: dict[str, str] = json.loads((all_in_one.state / "etc" / "passwords.json").read_text())
-    return passwords["admin"]
+    """Look it up where ``status`` says that it is."""
+    (file,) = re.findall(r"password: OS_PASSWORD in (\S+)", all_in_one.run("status"))
+    (password,) = re.findall(r"^export OS_PASSWORD=(\S+)$", Path(file).read_text(), re.M)
+    return str(password)
 
 
 @pytest.fixture
 def dashboard(all_in_one: AllInOne, tmp_path: Path) -> Iterator[Dashboard]:
-    (port,) = (program["port"] for program in all_in_one.programs() if program["name"] == "horizon")
-    with browser(f"http://127.0.0.1:{port}/", tmp_path / "profile", ROOT / "var" / "horizon") as window:
+    told = all_in_one.run("status")
+    (url,) = re.findall(r"^Horizon: (http://127\.0\.0\.1:\d+/) ", told, re.M)
+    port = url.rstrip("/").rpartition(":")[2]
+    assert f"ssh -N -L {port}:127.0.0.1:{port} " in told
+    with browser(url, tmp_path / "profile", ROOT / "var" / "horizon") as window:
         yield window
 
 

@@ -110,7 +110,8 @@ class Horizon:
         """Gather the style sheets and scripts that pages load. Blocks for seconds. Raises CommandFailed."""
         run(
             "the gathering of Horizon's style sheets and scripts",
-            [self._environment.program("python"), "-c", _MAKE_FILES],
+            # Everything else that comes up at the same time is waited for by something.
+            ["nice", "-n", "19", self._environment.program("python"), "-c", _MAKE_FILES],
             self._paths.log / "horizon-files.log",
             environment={
                 **base_environment(),
