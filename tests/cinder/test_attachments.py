@@ -144,6 +144,11 @@ def test_multiattach_lets_instances_share(driver: Any, make_volume: Make, attach
         first.write(0, BLOCK)
         first.flush()
         assert second.read(0, 4096) == BLOCK
+        second.write(4096, BLOCK)
+        second.flush()
+        assert first.read(0, 8192) == BLOCK + BLOCK
+        held = driver.pool.client.grants.list(volume.provider_id)
+        assert {grant.consumer for grant in held} == {"host-host1", "host-host2"}
         driver.terminate_connection(volume, {"host": "host2"})
         first.write(0, BLOCK)
     driver.terminate_connection(volume, None)

@@ -62,7 +62,7 @@ class Engine:
         return str(await self.do("snapshot.create", vdisk, label=label))
 
     async def grant(self, vdisk: str, consumer: str = "test", mode: str = "rw", **more: Any) -> dict[str, Any]:
-        result = await self.do("grant.create", vdisk, client="host", consumer=consumer, mode=mode, **more)
+        result = await self.do("grant.create", vdisk, consumer=consumer, mode=mode, **{"client": "host", **more})
         return dict(result)
 
     async def revoke(self, grant: dict[str, Any]) -> None:

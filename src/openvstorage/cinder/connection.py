@@ -52,9 +52,13 @@ def connect(
     if pool.has_grants:
         mode: Mode = "ro" if _read_only(volume) else "rw"
         consumer = _consumer(volume, connector)
-        grant = make_room(
-            pool, volume, lambda: pool.client.grants.create(vdisk_guid, connector["host"], consumer, mode)
-        )
+
+        def create() -> Grant:
+            # A volume of one writer at a time is kept to that by the cluster, too.
+            host, shared = connector["host"], bool(volume.multiattach)
+            return pool.client.grants.create(vdisk_guid, host, consumer, mode, shared=shared)
+
+        grant = make_room(pool, volume, create)
         data.update(_nbd(grant), **resolver)
     else:
         data.update(_edge(edge_location(pool, vdisk_guid, timeout)))
@@ -189,11 +193,11 @@ def _read_only(volume: Any) -> bool:
 def _consumer(volume: Any, connector: dict[str, Any]) -> str:
     """Name who uses the volume. The cluster lets writers in together only when they are the same consumer.
 
-    For one instance that allows live migration, in which two hosts have it open, and nothing else. A multi-attach
-    volume has one consumer for all its hosts. Without an instance (Cinder itself, a bare host) it is the host.
+    For one instance that allows live migration, in which two hosts have it open, and nothing else. Of a multi-attach
+    volume each host is one, and shares; so is it without an instance (Cinder itself, a bare host).
     """
     if volume.multiattach:
-        return f"volume-{volume.id}"
+        return f"host-{connector['host']}"
     instances = {attachment.instance_uuid for attachment in attachments(volume) if attachment.instance_uuid}
     if len(instances) > 1:
         words = f"volume {volume.name} is attached to several instances and is no multi-attach volume"

@@ -63,7 +63,7 @@ def location_info(pool: Pool) -> str:
 def _abilities(pool: Pool) -> dict[str, bool]:
     return {
         # Without grants nobody keeps the writers of a shared volume apart.
-        "multiattach": pool.has_grants,
+        "multiattach": pool.has("shared_grants"),
         "QoS_support": pool.has("qos"),
         "consistent_group_snapshot_enabled": pool.has("atomic_group_snapshots"),
     }

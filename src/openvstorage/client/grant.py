@@ -90,13 +90,16 @@ class Grants:
         mode: Mode = "rw",
         snapshot_guid: str | None = None,
         deadline_seconds: int | None = None,
+        shared: bool = False,
     ) -> Grant:
         """Let a host open a vDisk. Asking again for the same gives the same grant, with a new deadline.
 
         :param client: the host's name. :param consumer: what it uses it for, any text.
         :param snapshot_guid: serve this snapshot instead, read-only.
         :param deadline_seconds: after which the grant ends on its own; for transfers.
-        :raises InUse: if another consumer holds a writable grant of the vDisk. :raises NotFound: no such vDisk.
+        :param shared: write beside other consumers that said so, too; for file systems and databases of clusters.
+        :raises InUse: if another consumer holds a writable grant of the vDisk, and not both are shared.
+        :raises NotFound: no such vDisk. :raises NotSupported: also if the cluster cannot share.
         """
         self._caller.require("grants", _NO_GRANTS)
         body = {
@@ -107,6 +110,9 @@ class Grants:
             "snapshot_guid": snapshot_guid,
             "deadline_seconds": deadline_seconds,
         }
+        if shared:
+            self._caller.require("shared_grants", "a vDisk has one writing consumer at a time")
+            body["shared"] = True
         return Grant.from_api(mapping(self._tasks.run("grants/", body), "grants/"))
 
     def get(self, guid: str) -> Grant:

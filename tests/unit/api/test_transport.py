@@ -200,6 +200,7 @@ async def test_metadata_tells_extensions_and_the_caller(client: AsgiClient) -> N
         "idempotency_keys",
         "keep_newer",
         "qos",
+        "shared_grants",
         "task_wait",
     ]
     assert (told["authenticated"], told["authentication_state"], told["username"]) == (True, "authenticated", "admin")

@@ -37,6 +37,9 @@ class CreateGrant(Parameters):
     consumer: Text = Field(description="What it is for, such as an instance or a transfer; opaque")
     mode: Literal["rw", "ro"]
     snapshot_guid: str | None = Field(None, description="Open this snapshot, read-only, instead of the vDisk")
+    shared: bool = Field(
+        False, description="Write beside other consumers, each of which has to say so (needs an application that can)"
+    )
     deadline_seconds: int | None = Field(
         None, ge=1, le=LONGEST_DEADLINE, description="Revoke it after so long; null: never"
     )

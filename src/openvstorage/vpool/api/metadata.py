@@ -29,6 +29,7 @@ FEATURES = (
     "idempotency_keys",
     "keep_newer",
     "qos",
+    "shared_grants",
     "task_wait",
 )
 

@@ -29,7 +29,7 @@ class VDisk(Base):
     :ivar volume_id: the identifier below the API; differs from the guid, as in Open vStorage.
     :ivar backend_ref: the backend's name for the bytes a writer changes; opaque here.
     :ivar written: whether anyone could write since ``backend_ref`` was made; False lets a snapshot cost nothing.
-    :ivar shared: whether writers with different consumers are allowed at the same time (multi-attach).
+    :ivar shared: whether all its writable grants were asked for as shared (multi-attach), and so others may be.
     :ivar owner_guid: the node that serves it; ``owner_epoch`` grows whenever a new daemon serves it.
     :ivar row_version: grows with every change of the row; a stale writer is refused.
     """

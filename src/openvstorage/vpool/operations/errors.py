@@ -80,10 +80,10 @@ class VDiskInUse(OperationError):
 
 
 class GrantRefused(OperationError):
-    """Another consumer holds a writable grant of a vDisk that is not shared. Retrying does not help until it is
-    revoked."""
+    """Another consumer holds a writable grant, and not both were asked for as shared. Retrying does not help until it
+    is revoked."""
 
-    template = "vDisk {vdisk} is in use by {holder}: revoke that grant first or share the vDisk"
+    template = "vDisk {vdisk} is in use by {holder}: revoke that grant first, or ask for both as shared"
 
 
 class HasClones(OperationError):

@@ -18,10 +18,11 @@ from openvstorage.vpool.operations.operation import Operation, Step
 
 
 class CreateGrant(Operation):
-    """Args: vdisk_guid, snapshot_guid, client, consumer, mode, deadline_seconds. Result: the grant with its location.
+    """Args: vdisk_guid, snapshot_guid, client, consumer, mode, shared, deadline_seconds. Result: the grant with its
+    location.
 
-    All writable grants of a vDisk that is not shared have the same consumer: that allows a live migration and nothing
-    else. Asking again for the same gives the same grant.
+    All writable grants of a vDisk have the same consumer, which allows a live migration and nothing else, unless each
+    of them was asked for as shared. Asking again for the same gives the same grant.
     """
 
     type = "grant"
@@ -49,19 +50,20 @@ class CreateGrant(Operation):
         if self.args.get("snapshot_guid"):
             raise Refused("a snapshot can only be opened read-only: clone it to write")
         await lookups.ready_vdisk(session, vdisk.guid, writable=True)
-        if vdisk.shared:
-            return
-        other = await session.scalar(
-            select(Grant)
-            .where(
-                Grant.vdisk_guid == vdisk.guid,
-                Grant.mode == GrantMode.READ_WRITE,
-                Grant.consumer != self.args["consumer"],
+        others = list(
+            await session.scalars(
+                select(Grant).where(
+                    Grant.vdisk_guid == vdisk.guid,
+                    Grant.mode == GrantMode.READ_WRITE,
+                    Grant.identity != self._identity(),
+                )
             )
-            .limit(1)
         )
-        if other is not None:
-            raise GrantRefused(vdisk=vdisk.name, holder=f"{other.consumer} on {other.client}")
+        shared = bool(self.args.get("shared")) and (vdisk.shared or not others)
+        for other in others:
+            if other.consumer != self.args["consumer"] and not shared:
+                raise GrantRefused(vdisk=vdisk.name, holder=f"{other.consumer} on {other.client}")
+        vdisk.shared = shared
 
     def _identity(self) -> str:
         parts = [self.args.get("snapshot_guid") or "", *(str(self.args[key]) for key in ("client", "consumer", "mode"))]
