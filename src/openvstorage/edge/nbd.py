@@ -331,8 +331,13 @@ class NbdClient:
 
     def _broken(self, error: OSError | EOFError) -> TransportError:
         self._drop()
-        silent = isinstance(error, TimeoutError)
-        return TransportError(server=self._server, reason="no progress before the timeout" if silent else str(error))
+        reason = "no progress before the timeout"
+        if not isinstance(error, TimeoutError):
+            reason = (
+                f"the connection broke ({error}): access to the volume ended, here or with TLS on another host of it, "
+                "or its storage process was replaced; repeat the whole operation"
+            )
+        return TransportError(server=self._server, reason=reason)
 
     def _drop(self) -> None:
         sock, self._socket = self._socket, None

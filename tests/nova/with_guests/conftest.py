@@ -28,12 +28,12 @@ CLASS = "openvstorage.nova.driver.LibvirtOpenvStorageEdgeVolumeDriver"
 
 @pytest.fixture(scope="session", params=[*TREES, "tls"])
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """On every libvirt at hand; and once with TLS, on the newest of them."""
+    """On every libvirt at hand; and once with TLS, on the newest of them. ``tls on system`` is there on request."""
     if reason := missing():
         pytest.skip(reason)
-    tls = request.param == "tls"
+    tls = request.param.startswith("tls")
     certificates = tmp_path_factory.mktemp("certificates") if tls else None
-    tree = TREES.get(request.param, list(TREES.values())[-1])
+    tree = TREES.get(request.param.removeprefix("tls on "), list(TREES.values())[-1])
     with VpoolService(tmp_path_factory.mktemp("vpool") / "data", edge_tls=tls) as service:
         yield World(tree, service, certificates)
 

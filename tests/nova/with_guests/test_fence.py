@@ -9,6 +9,7 @@ from tests.nova.with_guests.world import MIB, Written, connections, eventually, 
 from tests.support.libvirtd import writer
 
 from openvstorage.client import InUse
+from openvstorage.edge.errors import TransportError
 from openvstorage.nova.resume import Resumer, is_paused_by_an_error
 
 
@@ -74,3 +75,28 @@ def test_evacuated_guest_has_its_volume_for_itself(world, nova_driver, make_gues
     numbers = written.numbers()
     assert sorted(numbers) == list(range(1, len(numbers) + 1))
     assert set(numbers.values()) == {0}
+
+
+@pytest.mark.parametrize("world", ["tls", "tls on system"], indirect=True, scope="session")
+def test_guest_goes_on_when_another_host_of_its_volume_is_cut_off(
+    world, nova_driver, make_guest, make_volume, client
+) -> None:
+    """With TLS all are, and come again: a guest that can wait notices nothing, another one is paused and resumed."""
+    grant, info = make_volume(writer())
+    make_guest(info)
+    written, resumer, resumed = Written(world, grant), Resumer(nova_driver._host._uri), []
+    written.wait_for_more()
+    other = client.grants.create(grant.vdisk_guid, "another-host", grant.consumer)
+    with world.open(other) as copy:
+        client.grants.revoke(other.guid)
+        with pytest.raises(TransportError, match=r"access to the volume ended.*repeat the whole operation"):
+            copy.read(0, 512)
+    now = written.look()[0]
+
+    def goes_on() -> bool:
+        resumed.extend(resumer.look())
+        return written.look()[0] > now + 50
+
+    eventually(goes_on)
+    assert bool(resumed) is not nova_driver._host.has_min_version(lv_ver=(9, 2, 0))
+    written.assert_nothing_went_wrong()
