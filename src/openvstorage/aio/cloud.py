@@ -97,8 +97,7 @@ class Cloud:
             for name in self._choose_ports():
                 self._console.print(f"  the port of {name} was taken by another program: it gets a new one")
             write_client_files(self.paths, self.keystone.url, self.passwords["admin"])
-            steps = self._steps(missing, storage_only) + ([] if storage_only else self.instances.steps())
-            return run_steps(steps, self._console, self.supervisor.give_up)
+            return run_steps(self._steps(missing, storage_only), self._console, self.supervisor.give_up)
 
     def down(self, purge: bool = False) -> list[str]:
         """Stop everything; with ``purge`` delete the state directory too. Blocks. Returns the names of what ran.
@@ -249,6 +248,7 @@ class Cloud:
         return changed
 
     def _steps(self, missing: list[str], storage_only: bool) -> list[Step]:
+        # The order is that of urgency: many users of Keystone wait for it, and Nova has the longest way to go.
         return [
             Step("packages", "Debian packages", lambda: self._install_packages(missing)),
             Step("environment", "OpenStack's Python environment", self.environment.install),
@@ -256,20 +256,21 @@ class Cloud:
             Step("rabbitmq", "RabbitMQ", self.rabbitmq.start, ("packages",)),
             Step("vpool", "the vPool service", self.vpool.start, ("packages",)),
             Step("keystone-database", "Keystone's database", self._prepare_keystone, ("environment", "mariadb")),
-            Step("glance-database", "Glance's database", self._prepare_glance, ("environment", "mariadb")),
+            Step("keystone", "Keystone", self.keystone.start, ("keystone-database",)),
+            Step("catalog", "users and endpoints", lambda: self._fill_catalog(storage_only), ("keystone",)),
+            *([] if storage_only else self.instances.steps()),
             Step(
                 "cinder-database",
                 "Cinder's database",
                 self._prepare_cinder,
                 ("environment", "mariadb", "rabbitmq", "vpool"),
             ),
-            Step("horizon-files", "Horizon's style sheets", self._prepare_horizon, ("environment",)),
-            Step("keystone", "Keystone", self.keystone.start, ("keystone-database",)),
-            Step("glance", "Glance", self.glance.start, ("glance-database",)),
             Step("cinder", "Cinder", self.cinder.start, ("cinder-database",)),
-            Step("horizon", "Horizon", self.horizon.start, ("horizon-files",)),
-            Step("catalog", "users and endpoints", lambda: self._fill_catalog(storage_only), ("keystone",)),
             Step("backend", "Cinder's vPool backend", self._await_backend, ("catalog", "cinder")),
+            Step("glance-database", "Glance's database", self._prepare_glance, ("environment", "mariadb")),
+            Step("glance", "Glance", self.glance.start, ("glance-database",)),
+            Step("horizon-files", "Horizon's style sheets", self._prepare_horizon, ("environment",)),
+            Step("horizon", "Horizon", self.horizon.start, ("horizon-files",)),
         ]
 
     def _install_packages(self, missing: list[str]) -> str:

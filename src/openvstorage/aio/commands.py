@@ -130,12 +130,13 @@ def tour(
     state: _StateOption = _STATE,
     cache: _CacheOption = None,
     report: Annotated[Path, typer.Option(help="Where the machine-readable report goes.")] = Path("var/demo.json"),
+    storage_only: Annotated[bool, typer.Option("--storage-only", help="Leave out the steps with an instance.")] = False,
     corrupt: Annotated[bool, typer.Option("--corrupt-for-test", hidden=True)] = False,
 ) -> None:
     """Use the cloud as a user does, and show by independent evidence that it did what it said."""
     console = Console()
     with _reported(console):
-        Tour(Cloud(Paths.of(state, cache), console), console, report, corrupt=corrupt).run()
+        Tour(Cloud(Paths.of(state, cache), console), console, report, storage_only=storage_only, corrupt=corrupt).run()
 
 
 @app.command()

@@ -12,10 +12,10 @@ __all__ = ["LOG_LEVELS", "Sections", "service_user", "token_checks", "write_ini"
 
 Sections = Mapping[str, Mapping[str, object]]
 
-# A debug log full of other libraries' chatter hides what is looked for.
+# A debug log full of other libraries' chatter hides what is looked for; keystoneauth's has secrets, too.
 LOG_LEVELS = (
     "amqp=WARN,amqplib=WARN,sqlalchemy=WARN,oslo.messaging=INFO,oslo_messaging=INFO,urllib3.connectionpool=WARN,"
-    "stevedore=WARN,keystonemiddleware=WARN,dogpile=INFO,eventlet.wsgi=WARN"
+    "stevedore=WARN,keystoneauth=WARN,keystonemiddleware=WARN,dogpile=INFO,eventlet.wsgi=WARN"
 )
 
 

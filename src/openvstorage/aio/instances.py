@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from openvstorage.aio import acceleration
 from openvstorage.aio.catalog import Endpoint, connect, host_is_usable, make_flavors
 from openvstorage.aio.environment import Environment
+from openvstorage.aio.errors import ProgramFailed
 from openvstorage.aio.image import make_image
 from openvstorage.aio.libvirt import Libvirt
 from openvstorage.aio.neutron import Neutron
@@ -101,21 +102,22 @@ class Instances:
         """Return the steps that bring this part up; they need some of the cloud's own."""
         databases = ("environment", "mariadb")
         return [
-            Step("libvirt", "libvirt", self._libvirt.start, ("packages",)),
-            Step("bindings", "libvirt's Python bindings", self._link_bindings, ("packages", "environment")),
-            Step("acceleration", "a guest, to try KVM", self._choose_acceleration, ("packages",)),
             Step("nova-database", "Nova's databases", self._prepare_nova, (*databases, "rabbitmq")),
-            Step("neutron-database", "Neutron's database", self._prepare_neutron, databases),
+            # The services log in as soon as they start.
+            Step("nova", "Nova", self.nova.start, ("nova-database", "catalog")),
+            Step("libvirt", "libvirt", self._libvirt.start, ("packages",)),
+            Step("acceleration", "a guest, to try KVM", self._choose_acceleration, ("packages",)),
+            Step("bindings", "libvirt's Python bindings", self._link_bindings, ("packages", "environment")),
             Step("placement-database", "Placement's database", self._prepare_placement, databases),
-            Step("nova", "Nova", self.nova.start, ("nova-database",)),
-            Step("neutron", "Neutron's API", self.neutron.start, ("neutron-database",)),
             Step("placement", "Placement", self.placement.start, ("placement-database",)),
             Step(
                 "compute",
                 "Nova's compute service",
                 self._start_compute,
-                ("libvirt", "bindings", "acceleration", "nova", "placement", "catalog"),
+                ("libvirt", "bindings", "acceleration", "nova", "placement"),
             ),
+            Step("neutron-database", "Neutron's database", self._prepare_neutron, databases),
+            Step("neutron", "Neutron's API", self.neutron.start, ("neutron-database",)),
             Step("host", "Nova's host", self._await_host, ("compute", "neutron")),
         ]
 
@@ -147,5 +149,12 @@ class Instances:
         cloud = connect(self._auth_url, self._admin_password)
         make_flavors(cloud)
         # The scheduler finds it, and Placement knows what it has: an instance asked for before that goes to "error".
-        self._supervisor.wait_ready(Nova.compute, lambda: host_is_usable(cloud))
+        self._supervisor.wait_ready(Nova.compute, lambda: self._controller_runs() and host_is_usable(cloud))
         return "takes instances"
+
+    def _controller_runs(self) -> bool:
+        """Whether the services run that the compute service waits for in vain without end. Raises ProgramFailed."""
+        for name in (Nova.conductor, Nova.scheduler):
+            if self._supervisor.identity(name) is None:
+                raise ProgramFailed(name, "has ended", self._supervisor.log(name))
+        return True

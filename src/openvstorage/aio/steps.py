@@ -33,10 +33,12 @@ class Step:
 
 
 def run_steps(
-    steps: Sequence[Step], console: Console, give_up: Callable[[], None] = lambda: None, workers: int = 8
+    steps: Sequence[Step], console: Console, give_up: Callable[[], None] = lambda: None, workers: int = 5
 ) -> dict[str, float]:
     """Run all steps and return the seconds each took. Blocks.
 
+    :param steps: the most urgent first: of those that could run now, the first ones do.
+    :param workers: how many run at once; some only wait, so more than there are processors.
     :param give_up: called after a failure or an interrupt, to make the steps that still run end soon.
     Raises ValueError for a need that no step satisfies, what the first failing step raised, KeyboardInterrupt.
     """
@@ -51,7 +53,8 @@ def run_steps(
         try:
             while waiting or running:
                 ready = [] if failure else [step for step in waiting if seconds.keys() >= set(step.needs)]
-                for step in ready:
+                # What becomes ready later may be more urgent than what is, so nothing is queued.
+                for step in ready[: workers - len(running)]:
                     waiting.remove(step)
                     running[pool.submit(step.action)] = (step, time.monotonic())
                 if not running:

@@ -35,13 +35,17 @@ class Tour:
     """One tour through a cloud that is up.
 
     :param report: gets a list of what was done (:class:`StepReport`).
+    :param storage_only: leave out the steps with an instance.
     :param corrupt: falsify one byte between making and comparing a volume, to show that the tour notices.
     """
 
-    def __init__(self, cloud: Cloud, console: Console, report: Path, *, corrupt: bool = False) -> None:
+    def __init__(
+        self, cloud: Cloud, console: Console, report: Path, *, storage_only: bool = False, corrupt: bool = False
+    ) -> None:
         self._cloud = cloud
         self._console = console
         self._report = Report(report)
+        self._with_instances = cloud.has_instances and not storage_only
         self._corrupt = corrupt
 
     def run(self) -> Report:
@@ -64,7 +68,7 @@ class Tour:
             self._clean(user)
             image = make_image(self._cloud.paths)
             steps = TourSteps(user, edge, image, self._cloud.vpool.pool, corrupt=self._corrupt).all()
-            if self._cloud.has_instances:
+            if self._with_instances:
                 steps += self._instance_steps(user, edge, image).all()
             for name, action in steps:
                 self._step(user, name, action)

@@ -33,6 +33,17 @@ def test_independent_steps_run_at_the_same_time() -> None:
     run_steps([Step("a", "a", meet), Step("b", "b", meet)], console())
 
 
+def test_of_those_that_could_run_the_first_in_the_list_does() -> None:
+    order: list[str] = []
+
+    def note(name: str, *needs: str) -> Step:
+        return Step(name, name, lambda: order.append(name), needs)
+
+    # When "first" has ended, both could run; "urgent" could not before.
+    run_steps([note("first"), note("urgent", "first"), note("other")], console(), workers=1)
+    assert order == ["first", "urgent", "other"]
+
+
 def test_after_a_failure_nothing_starts_and_the_first_error_is_raised() -> None:
     ran: list[str] = []
 
