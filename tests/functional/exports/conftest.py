@@ -106,7 +106,7 @@ class Bench:
             "limits": Limits(),
         }
         daemon = await StorageDaemon.launch(
-            self.build, self.run_dir, self.log, exports=exports, **{**arguments, **options}
+            self.build.storage_daemon, self.run_dir, self.log, exports=exports, **{**arguments, **options}
         )
         self.daemons.append(daemon)
         return daemon

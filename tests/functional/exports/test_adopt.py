@@ -34,7 +34,7 @@ _PARENT = textwrap.dedent("""
         asked = json.loads(sys.stdin.read())
         build = await QemuBuild.probe(Path(asked["folder"]), Path(asked["bin_dir"]))
         daemon = await StorageDaemon.launch(
-            build, Path(asked["run_dir"]), Path(asked["folder"], "log"), vdisk="vd-1", epoch=1,
+            build.storage_daemon, Path(asked["run_dir"]), Path(asked["folder"], "log"), vdisk="vd-1", epoch=1,
             listener=listen("127.0.0.1", 0), blockdevs=asked["nodes"], top="a", limits=Limits(),
             exports=[Export("e", True)],
         )
@@ -65,7 +65,7 @@ def _orphan(bench) -> Identity:
 
 async def _adopt(bench, identity: Identity, **options) -> StorageDaemon:
     arguments = {"vdisk": "vd-1", "epoch": 1, "identity": identity, **options}
-    daemon = await StorageDaemon.adopt(bench.build, bench.run_dir, **arguments)
+    daemon = await StorageDaemon.adopt(bench.run_dir, **arguments)
     bench.daemons.append(daemon)
     return daemon
 

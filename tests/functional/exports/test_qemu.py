@@ -46,7 +46,7 @@ async def test_the_way_of_io_works_in_the_probed_directory(build, tmp_path, run_
     file = {"driver": "file", "filename": str(image), "aio": build.aio, "cache": {"direct": build.direct}}
     node = {"driver": "raw", "node-name": "image", "discard": "unmap", "file": file}
     daemon = await StorageDaemon.launch(
-        build,
+        build.storage_daemon,
         run_dir,
         tmp_path / "log",
         vdisk="vd",

@@ -86,11 +86,11 @@ async def test_an_adopted_daemon_can_be_flushed(bench):
     await first.run_stream(job="merge", head="upper", base="base")
     await first.detach()
     adopt = {"vdisk": "vd-1", "epoch": 1, "identity": first.identity}
-    second = await type(first).adopt(bench.build, bench.run_dir, **adopt)
+    second = await type(first).adopt(bench.run_dir, **adopt)
     with pytest.raises(UnknownNode):
         await second.flush()
     await second.detach()
-    third = await type(first).adopt(bench.build, bench.run_dir, **adopt, blockdevs=[bench.node("upper", "lower")])
+    third = await type(first).adopt(bench.run_dir, **adopt, blockdevs=[bench.node("upper", "lower")])
     bench.daemons[bench.daemons.index(first)] = third
     await third.flush()
     await third.kill()

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import resource
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-from openvstorage.vpool.exports import command, graph, hold, jobs, listener, nbd, sockets, tls
+from openvstorage.vpool.exports import command, graph, hold, jobs, nbd, sockets, tls
 from openvstorage.vpool.exports.command import TOP, Export
 from openvstorage.vpool.exports.errors import (
     DaemonGone,
@@ -23,63 +22,40 @@ from openvstorage.vpool.exports.errors import (
     LaunchFailed,
     ListenerUnavailable,
     NotOurs,
-    QmpError,
     QmpInterrupted,
     UnknownNode,
 )
-from openvstorage.vpool.exports.identity import Identity, Process
+from openvstorage.vpool.exports.identity import Identity
 from openvstorage.vpool.exports.limits import Limits
-from openvstorage.vpool.exports.monitor import Monitor, MonitorLost
+from openvstorage.vpool.exports.monitor import MonitorLost
 from openvstorage.vpool.exports.run_files import RunFiles
+from openvstorage.vpool.exports.session import DaemonSession
 from openvstorage.vpool.exports.spawn import Output, spawn
 from openvstorage.vpool.exports.tls import ServerTls
-
-if TYPE_CHECKING:
-    from openvstorage.vpool.exports.qemu import QemuBuild
 
 __all__ = ["StorageDaemon"]
 
 _START_TIMEOUT = 30.0
 _ADOPT_TIMEOUT = 5.0
-_RECONNECT_TIMEOUT = 5.0
-#: For any command: what takes long is a job, but switching layers drains and flushes, and the disk may be slow.
-_ANSWER_TIMEOUT = 60.0
 #: Between two looks whether the new process has made its monitor socket.
 _START_POLL = 0.005
 _LOCK_RETRY = 0.1
 
 
-class StorageDaemon:
+class StorageDaemon(DaemonSession):
     """A living storage daemon. Made by :meth:`launch` or :meth:`adopt`.
 
-    :ivar identity: its process.
-    :ivar vdisk: guid of the vDisk it serves.
-    :ivar epoch: the epoch it was started in.
     :ivar certificate: name of the certificate that it serves with, see :class:`tls.ServerTls`; None without TLS.
     """
 
-    def __init__(self, files: RunFiles, *, vdisk: str, epoch: int, identity: Identity, child: bool) -> None:
-        self.identity = identity
-        self.vdisk = vdisk
-        self.epoch = epoch
-        self.certificate: str | None = None
-        self._files = files
-        self._group = command.group_id(vdisk, epoch)
-        self._nodes: dict[str, dict[str, Any]] = {}
-        #: Held where nodes above a layer are added, removed or counted on; for this room's own modules.
-        self.graph_changes = asyncio.Lock()
-        self._ended = asyncio.Event()
-        self._detached = False
-        self._ending: asyncio.Task[None] | None = None
-        self._process = Process(identity, child=child, on_exit=self._process_ended)
-        self._monitor = Monitor(files.monitor, identity.pid)
+    certificate: str | None = None
 
     # -- starting and finding ------------------------------------------------------------------------------------
 
     @classmethod
     async def launch(
         cls,
-        build: QemuBuild,
+        program: Path,
         run_dir: Path,
         log_file: Path,
         *,
@@ -98,7 +74,7 @@ class StorageDaemon:
 
         It runs in a session of its own and lives on when this process ends.
 
-        :param build: whose programs.
+        :param program: qemu-storage-daemon.
         :param run_dir: an existing directory with a short name, for the monitor socket and the pid file.
         :param log_file: its output is appended here; made with mode 0600.
         :param epoch: with ``vdisk`` names the daemon: no two of the same may live at once.
@@ -135,7 +111,7 @@ class StorageDaemon:
                 admitted=admitted,
             )
             try:
-                pid, said = spawn([str(build.storage_daemon), *words], log_file, fds)
+                pid, said = spawn([str(program), *words], log_file, fds)
             except OSError as error:
                 raise LaunchFailed(vdisk=vdisk, reason=f"{error.filename}: {error.strerror}") from None
             daemon = cls(files, vdisk=vdisk, epoch=epoch, identity=Identity.of_child(pid), child=True)
@@ -174,7 +150,6 @@ class StorageDaemon:
     @classmethod
     async def adopt(
         cls,
-        build: QemuBuild,
         run_dir: Path,
         *,
         vdisk: str,
@@ -193,7 +168,6 @@ class StorageDaemon:
         :raise NotOurs: the process lives but is not the daemon of this vDisk and epoch, or its monitor does not
             answer within 5 s; it was not touched.
         """
-        del build  # any build's daemon is asked alike
         files = RunFiles.of(run_dir, vdisk, epoch)
         if not identity.alive():
             raise DaemonGone(vdisk=vdisk, pid=identity.pid)
@@ -205,7 +179,7 @@ class StorageDaemon:
             await daemon._prove_ours()
             await jobs.clear(daemon)
             await hold.clear(daemon)
-            daemon._remember(*command.blockdevs_of(identity.pid), *blockdevs)
+            daemon.remember([*command.blockdevs_of(identity.pid), *blockdevs])
         except ProcessLookupError:
             await daemon.detach()
             raise DaemonGone(vdisk=vdisk, pid=identity.pid) from None
@@ -234,65 +208,6 @@ class StorageDaemon:
 
     # -- asking --------------------------------------------------------------------------------------------------
 
-    async def execute(self, command: str, arguments: Mapping[str, Any] | None = None, /, **more: Any) -> Any:
-        """Run a QMP command and give what it returns.
-
-        :param arguments: its arguments; those without a ``-`` may be given as keywords instead.
-        :raise QmpError: the daemon refused it.
-        :raise DaemonGone: it has ended; the command may have been carried out before.
-        :raise QmpInterrupted: the session broke while the process lives, and the next call opens it again; or it does
-            not answer, as one whose disk hangs.
-        """
-        merged = {**(arguments or {}), **more}
-        try:
-            await self._monitor.open(_RECONNECT_TIMEOUT)
-            async with asyncio.timeout(_ANSWER_TIMEOUT):
-                result = await self._monitor.execute(command, merged)
-        except TimeoutError:
-            raise QmpInterrupted(vdisk=self.vdisk, command=command) from None
-        except (MonitorLost, PermissionError):
-            # An ending process closes its socket some moments before it is gone.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ended.wait(), 2.0)
-            if self._ended.is_set():
-                raise DaemonGone(vdisk=self.vdisk, pid=self.identity.pid) from None
-            raise QmpInterrupted(vdisk=self.vdisk, command=command) from None
-        if command == "blockdev-add":
-            self._remember(merged)
-        elif command == "blockdev-reopen":
-            self._remember(*merged["options"])
-        elif command == "blockdev-del":
-            self._nodes.pop(merged["node-name"], None)
-        return result
-
-    async def graph_files(self) -> list[str]:
-        """The names of all image files the daemon has open, sorted."""
-        return graph.files(await self.execute("query-named-block-nodes", flat=True))
-
-    async def node_exists(self, name: str) -> bool:
-        """Whether there is a block node of that name."""
-        nodes = await self.execute("query-named-block-nodes", flat=True)
-        return any(node["node-name"] == name for node in nodes)
-
-    async def remove_node(self, name: str) -> bool:
-        """Close a block node. Gives False when something still uses it; it stays then.
-
-        :raise DaemonGone: the daemon has ended.
-        """
-        try:
-            await self.execute("blockdev-del", {"node-name": name})
-        except QmpError:
-            return False
-        return True
-
-    def remember(self, blockdevs: Sequence[Mapping[str, Any]]) -> None:
-        """Tell how nodes are opened that an earlier service added, so that :meth:`flush` can name their options."""
-        self._remember(*blockdevs)
-
-    def alive(self) -> bool:
-        """Whether the process lives, as far as the event loop has noticed."""
-        return not self._ended.is_set()
-
     async def head(self) -> str:
         """Name of the active layer's node: the one below ``top``, or below the node that a running stream put there."""
         answer = await self.execute("x-debug-query-block-graph")
@@ -300,18 +215,6 @@ class StorageDaemon:
         if node.startswith(jobs.STREAM_FILTER):
             node = graph.child(answer, node, "file") or ""
         return node
-
-    async def below_top(self) -> str:
-        """Name of the node directly below ``top``; for this room's own modules."""
-        return await self._child(TOP, "file") or ""
-
-    async def read_only(self) -> bool:
-        """Whether the filter ``top`` is read-only: a daemon that serves a frozen layer."""
-        nodes = await self.execute("query-named-block-nodes", flat=True)
-        return any(node["ro"] for node in nodes if node["node-name"] == TOP)
-
-    async def _child(self, node: str, edge: str) -> str | None:
-        return graph.child(await self.execute("x-debug-query-block-graph"), node, edge)
 
     async def clients(self) -> list[tuple[str, int]]:
         """Address and port of each connected client of the NBD server; empty without one."""
@@ -321,13 +224,6 @@ class StorageDaemon:
             return sockets.peers(self.identity.pid, port)
         except (ListenerUnavailable, OSError):
             return []
-
-    def take_listener(self) -> socket.socket:
-        """A handle of one's own on the daemon's listening socket, to be kept over its end.
-
-        :raise ListenerUnavailable: it has none, or the kernel does not allow it.
-        """
-        return listener.take_listener(self.identity.pid, self._process.pidfd)
 
     # -- exports -------------------------------------------------------------------------------------------------
 
@@ -391,11 +287,6 @@ class StorageDaemon:
 
     # -- QoS and holding -----------------------------------------------------------------------------------------
 
-    @property
-    def group(self) -> str:
-        """Id of the throttle group that carries the QoS limits."""
-        return self._group
-
     async def set_limits(self, limits: Limits) -> None:
         """Set the QoS limits of the running daemon; they count at once, and what waits for old ones goes on."""
         await hold.set_limits(self, limits)
@@ -457,15 +348,6 @@ class StorageDaemon:
 
     # -- ending --------------------------------------------------------------------------------------------------
 
-    def exited(self) -> asyncio.Event:
-        """Set when the process has ended and its files are removed, however it came to that."""
-        return self._ended
-
-    @property
-    def status(self) -> int | None:
-        """Exit status after the end (negative: killed by that signal); None before, and for an adopted daemon."""
-        return self._process.status
-
     async def stop(self, timeout: float = 10) -> None:
         """End the daemon, everything written to disk; kill it if it does not within ``timeout`` seconds. Idempotent."""
         if not self._ended.is_set():
@@ -474,46 +356,6 @@ class StorageDaemon:
                     await self.execute("quit")
                     await self._ended.wait()
         await self.kill()
-
-    async def kill(self) -> None:
-        """Kill the daemon and wait until it has ended. Idempotent. Flushed data is safe.
-
-        :raise RuntimeError: it was detached before.
-        """
-        if self._detached:
-            raise RuntimeError(f"process {self.identity.pid} was detached and is not ours to end")
-        self._process.kill()
-        await self._ended.wait()
-
-    def forbid_core_dump(self) -> None:
-        """No core file when the daemon dies; for one that is expected to."""
-        resource.prlimit(self.identity.pid, resource.RLIMIT_CORE, (0, 0))
-
-    async def detach(self) -> None:
-        """Let the daemon live on without us. The object is of no use afterwards."""
-        self._detached = not self._ended.is_set()
-        self._process.let_go()
-        await self._monitor.close()
-
-    def _process_ended(self) -> None:
-        self._ending = asyncio.create_task(self._clean_up())
-
-    async def _clean_up(self) -> None:
-        self._files.remove()
-        await self._monitor.close()
-        self._ended.set()
-
-    # -- small parts ---------------------------------------------------------------------------------------------
-
-    @property
-    def monitor(self) -> Monitor:
-        """The QMP session, for this room's own modules."""
-        return self._monitor
-
-    def _remember(self, *options: Mapping[str, Any]) -> None:
-        for node in options:
-            if "node-name" in node:
-                self._nodes[node["node-name"]] = dict(node)
 
 
 def _free_run_files(run_dir: Path, vdisk: str, epoch: int) -> RunFiles:

@@ -13,14 +13,11 @@ switch and the release, no command that changes the graph.
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
 
 from openvstorage.vpool.exports import jobs
 from openvstorage.vpool.exports.command import top_options
 from openvstorage.vpool.exports.limits import Limits
-
-if TYPE_CHECKING:
-    from openvstorage.vpool.exports.daemon import StorageDaemon
+from openvstorage.vpool.exports.session import DaemonSession
 
 __all__ = ["clear", "drain", "hold", "release", "set_limits"]
 
@@ -30,7 +27,7 @@ _PREFIX = "hold-"
 _SOURCE, _GATE, _SINK = "hold-source", "hold-gate", "hold-sink"
 
 
-async def hold(daemon: StorageDaemon) -> None:
+async def hold(daemon: DaemonSession) -> None:
     """See :meth:`StorageDaemon.hold`. A second hold begins anew, with no gap."""
     old = await _groups(daemon)
     group = next(name for number in itertools.count(1) if (name := f"{_PREFIX}{number}") not in old)
@@ -41,7 +38,7 @@ async def hold(daemon: StorageDaemon) -> None:
         await daemon.execute("object-del", id=name)
 
 
-async def release(daemon: StorageDaemon, limits: Limits) -> None:
+async def release(daemon: DaemonSession, limits: Limits) -> None:
     """See :meth:`StorageDaemon.release`."""
     await _write_limits(daemon, limits)
     # Also without a hold: what waits for the old limits goes on.
@@ -51,7 +48,7 @@ async def release(daemon: StorageDaemon, limits: Limits) -> None:
         await daemon.execute("object-del", id=name)
 
 
-async def set_limits(daemon: StorageDaemon, limits: Limits) -> None:
+async def set_limits(daemon: DaemonSession, limits: Limits) -> None:
     """See :meth:`StorageDaemon.set_limits`. A hold stays."""
     await _write_limits(daemon, limits)
     # A request that waits would wait as long as the old limits made it, be that hours.
@@ -59,20 +56,20 @@ async def set_limits(daemon: StorageDaemon, limits: Limits) -> None:
         await _move(daemon, daemon.group)
 
 
-async def clear(daemon: StorageDaemon) -> None:
+async def clear(daemon: DaemonSession) -> None:
     """Remove what is left of making a hold that was given up half way; the hold itself, if it was complete, stays."""
     for node in (_GATE, _SOURCE, _SINK):
         if await daemon.node_exists(node):
             await daemon.execute("blockdev-del", {"node-name": node})
 
 
-async def drain(daemon: StorageDaemon) -> None:
+async def drain(daemon: DaemonSession) -> None:
     """Let everything through that waits in the filter now, whatever the limits."""
     held = await _groups(daemon)
     await _move(daemon, held[-1] if held else daemon.group)
 
 
-async def _overdraw(daemon: StorageDaemon, group: str) -> None:
+async def _overdraw(daemon: DaemonSession, group: str) -> None:
     """Read 1 MiB, in one request, through a filter of the group; the first request of a group always passes."""
     for options in (
         # Not known to read as zeroes: the job would then not read at all.
@@ -87,17 +84,17 @@ async def _overdraw(daemon: StorageDaemon, group: str) -> None:
         await daemon.execute("blockdev-del", {"node-name": node})
 
 
-async def _write_limits(daemon: StorageDaemon, limits: Limits) -> None:
+async def _write_limits(daemon: DaemonSession, limits: Limits) -> None:
     await daemon.execute("qom-set", path=f"/objects/{daemon.group}", property="limits", value=limits.as_qmp())
 
 
-async def _groups(daemon: StorageDaemon) -> list[str]:
+async def _groups(daemon: DaemonSession) -> list[str]:
     """Ids of the groups that holds have made."""
     objects = await daemon.execute("qom-list", path="/objects")
     return sorted(item["name"] for item in objects if item["name"].startswith(_PREFIX))
 
 
-async def _move(daemon: StorageDaemon, group: str) -> None:
+async def _move(daemon: DaemonSession, group: str) -> None:
     """Put the filter into a group. This drains it, which restarts the requests that wait."""
     async with jobs.paused(daemon):
         below = await daemon.below_top()

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from openvstorage.vpool.exports.errors import DaemonGone, JobFailed, QmpError
-
-if TYPE_CHECKING:
-    from openvstorage.vpool.exports.daemon import StorageDaemon
+from openvstorage.vpool.exports.session import DaemonSession
 
 __all__ = ["STREAM_FILTER", "Progress", "clear", "finish", "paused", "run", "run_stream"]
 
@@ -25,7 +23,7 @@ _LOOK = 0.5
 
 
 async def run_stream(
-    daemon: StorageDaemon,
+    daemon: DaemonSession,
     *,
     job: str,
     head: str,
@@ -43,7 +41,7 @@ async def run_stream(
     await run(daemon, "block-stream", arguments, on_progress)
 
 
-async def run(daemon: StorageDaemon, command: str, arguments: dict[str, Any], on_progress: Progress | None) -> None:
+async def run(daemon: DaemonSession, command: str, arguments: dict[str, Any], on_progress: Progress | None) -> None:
     """Start a job with ``auto-dismiss`` false and wait for its end.
 
     :raise JobFailed: it ended with an error.
@@ -60,7 +58,7 @@ async def run(daemon: StorageDaemon, command: str, arguments: dict[str, Any], on
         raise
 
 
-async def finish(daemon: StorageDaemon, job: str, on_progress: Progress | None = None) -> None:
+async def finish(daemon: DaemonSession, job: str, on_progress: Progress | None = None) -> None:
     """Wait until a job has ended and dismiss it.
 
     :raise JobFailed: it ended with an error, or was cancelled.
@@ -82,7 +80,7 @@ async def finish(daemon: StorageDaemon, job: str, on_progress: Progress | None =
         raise JobFailed(job=job, reason=info["error"])
 
 
-async def cancel(daemon: StorageDaemon, job: str) -> None:
+async def cancel(daemon: DaemonSession, job: str) -> None:
     """Cancel a job and wait until it is gone; nothing happens if there is none or the daemon has ended."""
     with contextlib.suppress(DaemonGone):
         if await _info(daemon, job) is None:
@@ -95,7 +93,7 @@ async def cancel(daemon: StorageDaemon, job: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def paused(daemon: StorageDaemon) -> AsyncIterator[None]:
+async def paused(daemon: DaemonSession) -> AsyncIterator[None]:
     """No job begins, ends or fails meanwhile, so that none adds or removes a node above a layer.
 
     QEMU lets a command put back a node that a job has just removed, and the vDisk's requests fail there.
@@ -114,13 +112,13 @@ async def paused(daemon: StorageDaemon) -> AsyncIterator[None]:
             await _to_the_end(_resume(daemon, stopped))
 
 
-async def clear(daemon: StorageDaemon) -> None:
+async def clear(daemon: DaemonSession) -> None:
     """End all jobs that an earlier service has left, and those it has left paused."""
     for info in await daemon.execute("query-jobs"):
         await cancel(daemon, info["id"])
 
 
-async def _at_rest(daemon: StorageDaemon, job: str) -> None:
+async def _at_rest(daemon: DaemonSession, job: str) -> None:
     """Wait until a job that was asked to pause does nothing any more."""
     with daemon.monitor.events("JOB_STATUS_CHANGE") as events:
         while True:
@@ -132,13 +130,13 @@ async def _at_rest(daemon: StorageDaemon, job: str) -> None:
                     break
 
 
-async def _resume(daemon: StorageDaemon, paused_jobs: list[str]) -> None:
+async def _resume(daemon: DaemonSession, paused_jobs: list[str]) -> None:
     for job in paused_jobs:
         with contextlib.suppress(QmpError, DaemonGone):
             await daemon.execute("job-resume", id=job)
 
 
-async def _info(daemon: StorageDaemon, job: str) -> dict[str, Any] | None:
+async def _info(daemon: DaemonSession, job: str) -> dict[str, Any] | None:
     for info in await daemon.execute("query-jobs"):
         if info["id"] == job:
             return dict(info)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
 
 from openvstorage.vpool.exports import command, hold, sockets
 from openvstorage.vpool.exports.command import Export
 from openvstorage.vpool.exports.errors import ExportConflict, NotCut, NotFenced, QmpError
-
-if TYPE_CHECKING:
-    from openvstorage.vpool.exports.daemon import StorageDaemon
+from openvstorage.vpool.exports.session import DaemonSession
 
 __all__ = ["add_export", "cut_clients", "drop_export", "exports"]
 
@@ -21,13 +18,13 @@ _LOOK = 0.5
 _CLOSED_POLL = 0.002
 
 
-async def exports(daemon: StorageDaemon) -> dict[str, Export]:
+async def exports(daemon: DaemonSession) -> dict[str, Export]:
     """See :meth:`StorageDaemon.exports`."""
     found = (Export.from_qmp(info) for info in await daemon.execute("query-block-exports"))
     return {export.name: export for export in found if export}
 
 
-async def add_export(daemon: StorageDaemon, export: Export) -> None:
+async def add_export(daemon: DaemonSession, export: Export) -> None:
     """See :meth:`StorageDaemon.add_export`."""
     for info in await daemon.execute("query-block-exports"):
         present = Export.from_qmp(info)
@@ -41,7 +38,7 @@ async def add_export(daemon: StorageDaemon, export: Export) -> None:
     await daemon.execute("block-export-add", command.export_options(export))
 
 
-async def drop_export(daemon: StorageDaemon, name: str, timeout: float) -> None:
+async def drop_export(daemon: DaemonSession, name: str, timeout: float) -> None:
     """See :meth:`StorageDaemon.drop_export`."""
     try:
         # Around everything: a disk that hangs may hang the daemon's answers too.
@@ -51,7 +48,7 @@ async def drop_export(daemon: StorageDaemon, name: str, timeout: float) -> None:
         raise NotFenced(vdisk=daemon.vdisk, name=name, timeout=timeout) from None
 
 
-async def _drop(daemon: StorageDaemon, name: str) -> None:
+async def _drop(daemon: DaemonSession, name: str) -> None:
     export = (await exports(daemon)).get(name)
     if export is None:
         return
@@ -70,7 +67,7 @@ async def _drop(daemon: StorageDaemon, name: str) -> None:
                     await hold.drain(daemon)
 
 
-async def cut_clients(daemon: StorageDaemon, pidfd: int, timeout: float) -> None:
+async def cut_clients(daemon: DaemonSession, pidfd: int, timeout: float) -> None:
     """See :meth:`StorageDaemon.cut_clients`. QMP has no command for clients that have chosen no export yet."""
     try:
         async with asyncio.timeout(timeout):
@@ -82,7 +79,7 @@ async def cut_clients(daemon: StorageDaemon, pidfd: int, timeout: float) -> None
             raise NotCut(vdisk=daemon.vdisk, reason=error.strerror or str(error)) from None
 
 
-async def _cut(daemon: StorageDaemon, pidfd: int) -> None:
+async def _cut(daemon: DaemonSession, pidfd: int) -> None:
     pid = daemon.identity.pid
     theirs = {row.inode for row in sockets.tcp(pid) if row.state != sockets.LISTENING}
     # One that is not accepted yet has no inode, and comes to the certificates later than now.

@@ -155,7 +155,7 @@ async def _survives(
 ) -> bool:
     """Whether a daemon carries a scenario out and ends in order afterwards."""
     daemon = await StorageDaemon.launch(
-        build,
+        build.storage_daemon,
         run_dir,
         scratch / "log",
         vdisk="probe",

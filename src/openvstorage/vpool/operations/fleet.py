@@ -80,7 +80,7 @@ class Fleet:
         """
         async with self._starts:
             daemon = await StorageDaemon.launch(
-                self._build,
+                self._build.storage_daemon,
                 self.run_dir,
                 self._log_dir / f"{vdisk}.log",
                 vdisk=vdisk,
@@ -135,7 +135,7 @@ class Fleet:
         :raises NotOurs: something about it differs; it is left alone.
         :raises DaemonGone: it has died.
         """
-        daemon = await StorageDaemon.adopt(self._build, self.run_dir, vdisk=vdisk, epoch=epoch, identity=identity)
+        daemon = await StorageDaemon.adopt(self.run_dir, vdisk=vdisk, epoch=epoch, identity=identity)
         if serves:
             try:
                 self._listeners[vdisk] = daemon.take_listener()
