@@ -173,7 +173,7 @@ async def test_grant_reaches_the_operations(
     vdisk = await add_vdisk("a")
     asked = {"vdisk_guid": vdisk.guid, "client": "host1", "consumer": "instance-1", "mode": "rw"}
     assert (await client("POST", "/api/grants/", json_body=asked)).status == 200
-    args = {**asked, "snapshot_guid": None, "deadline_seconds": None}
+    args = {**asked, "snapshot_guid": None, "shared": False, "deadline_seconds": None}
     assert operations.submitted == [("grant.create", args, vdisk.guid)]
 
 
