@@ -69,11 +69,13 @@ class PoolDirectory:
 
     def run_dir(self, pool_guid: str) -> Path:
         """:returns: a directory with a short path for sockets (Unix allows 107 bytes), of ours alone; made if missing.
+            Below what systemd gives as ``RuntimeDirectory=``, if it does.
 
         :raises PoolError: somebody else owns it.
         """
+        given = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
         base = Path("/run") if os.access("/run", os.W_OK) else Path(tempfile.gettempdir())
-        parent = base / f"openvstorage-{os.getuid()}"
+        parent = Path(given) if given else base / f"openvstorage-{os.getuid()}"
         path = parent / pool_guid[:8]
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         for directory in (parent, path):
