@@ -6,9 +6,11 @@ set -eu
 . "$(dirname "$0")/backports.sh"
 begin libvirt-11
 
-[ ! -x "$target/usr/sbin/libvirtd" ] || exit 0
+if [ -x "$target/usr/sbin/libvirtd" ] && [ -n "$(find "$target/usr/lib" -name libvirt_driver_secret.so)" ]; then
+    exit 0
+fi
 # QEMU loads its modules of display and audio from the machine's own, of another release, where its own are missing.
-unpack libvirt-daemon libvirt-daemon-driver-qemu qemu-system-x86 \
+unpack libvirt-daemon libvirt-daemon-driver-qemu libvirt-daemon-driver-secret qemu-system-x86 \
     qemu-system-modules-spice qemu-system-modules-opengl qemu-system-gui qemu-block-extra
 
 # libvirt starts QEMU with few of its own variables, so the program is told where its things are by itself.

@@ -107,7 +107,7 @@ class LibvirtOpenvStorageEdgeVolumeDriver(volume.LibvirtBaseVolumeDriver):  # ty
         # type: (dict[str, Any], Any, int) -> int
         """Make a running guest's QEMU see the size that the volume has now, in bytes; it may pause for milliseconds.
 
-        :returns: the size for Nova to announce to the guest.
+        :returns: the size for Nova to announce to the guest: of an encrypted volume, what is behind its header.
         :raises VolumeExtendFailed: the volume is smaller than that, or the guest cannot be told.
         """
         data = connection_info["data"]
@@ -116,10 +116,15 @@ class LibvirtOpenvStorageEdgeVolumeDriver(volume.LibvirtBaseVolumeDriver):  # ty
         try:
             location = resolve(data, patience=_RESOLVE_SECONDS)
             _check_size(location, requested_size)
-            growth.grow(self.host, instance, _volume_id(connection_info), requested_size, bool(data.get("encrypted")))
+            encrypted = bool(data.get("encrypted"))
+            size = growth.grow(self.host, instance, _volume_id(connection_info), requested_size, encrypted)
         except (OpenvStorageError, growth.CannotGrow) as error:
             raise exception.VolumeExtendFailed(volume_id=_volume_id(connection_info), reason=str(error)) from error
-        return requested_size
+        if encrypted:
+            # By this Nova would take the header off itself, which it does for drivers of its own only. What it has
+            # handed over is a copy for this one call.
+            data["encrypted"] = False
+        return size
 
     def _check_versions(self) -> None:
         if self._versions_checked:

@@ -30,33 +30,36 @@ LOG = logging.getLogger(__name__)
 # A reconnection that meets no export is repeated by QEMU after a second, then two.
 _PATIENCE_SECONDS = 20.0
 _PAUSE_SECONDS = 0.25
+_GIB = 1024**3
 
 
 class CannotGrow(Exception):
     """The guest cannot be told the new size; the text says why and what helps. The volume itself has grown."""
 
 
-def grow(host: Any, instance: Any, volume_id: str, size: int, encrypted: bool) -> None:
+def grow(host: Any, instance: Any, volume_id: str, size: int, encrypted: bool) -> int:
     """Return when the guest's QEMU has taken on the new size; at once if the guest is not running or paused. Blocks.
 
     :param host: Nova's libvirt host of this process.
-    :param size: new size in bytes.
+    :param size: new size of the volume in bytes, whole GiB as all of Cinder's.
+    :param encrypted: whether QEMU decrypts it, so that the guest does not see the header.
+    :returns: the size in bytes of what the guest sees.
     :raises CannotGrow: it does not; a guest that was running runs on.
     """
     try:
         guest = host.get_guest(instance)
     except exception.InstanceNotFound:
-        return
+        return size
     state = guest.get_power_state(host)
     if state not in (power_state.RUNNING, power_state.PAUSED):
-        return
-    if encrypted:
-        raise CannotGrow("Nova grows encrypted disks of drivers of its own only; stop and start the instance")
+        return size
     disk = _find_disk(guest, volume_id)
     block_device = guest.get_block_device(disk.find("target").get("dev"))
     libvirt_error = libvirt_guest.libvirt.libvirtError
     deadline = time.monotonic() + _PATIENCE_SECONDS
     try:
+        if encrypted:
+            size -= _header(guest, disk)
         with _requests(guest, disk, running=state == power_state.RUNNING) as send:
             while True:
                 send()
@@ -74,6 +77,13 @@ def grow(host: Any, instance: Any, volume_id: str, size: int, encrypted: bool) -
     if is_paused_by_an_error(guest._domain):
         # Without a reconnection delay a guest that wrote while the export was closed was paused for that.
         guest.resume()
+    return size
+
+
+def _header(guest: Any, disk: etree._Element) -> int:
+    """Give the bytes that a LUKS header takes of a volume: what the guest's disk lacks to whole GiB."""
+    capacity = int(guest._domain.blockInfo(disk.find("target").get("dev"))[0])
+    return -capacity % _GIB
 
 
 @contextmanager
