@@ -27,7 +27,10 @@ def admin_password(all_in_one: AllInOne) -> str:
 
 
 @pytest.fixture
-def dashboard(all_in_one: AllInOne, tmp_path: Path) -> Iterator[Dashboard]:
+def dashboard(all_in_one: AllInOne, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dashboard]:
+    # A proxy of this machine would be asked for the browser's driver, and for Horizon.
+    monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     told = all_in_one.run("status")
     (url,) = re.findall(r"^Horizon: (http://127\.0\.0\.1:\d+/) ", told, re.M)
     port = url.rstrip("/").rpartition(":")[2]
