@@ -1,6 +1,6 @@
 """One all-in-one for all end-to-end tests, in a state directory of its own, driven by the public command.
 
-Needs root, Debian, 2 GiB of memory, and on first use the package registries.
+Needs root, Debian, 4 GiB of memory, and on first use the package registries.
 """
 
 from __future__ import annotations

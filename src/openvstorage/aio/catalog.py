@@ -82,8 +82,10 @@ def fill_catalog(cloud: Any, passwords: Mapping[str, str], endpoints: tuple[Endp
         for name, password in passwords.items():
             user = identity.find_user(name)
             if user is None:
-                user = identity.create_user(name=name, domain_id="default", default_project_id=project.id)
-            identity.update_user(user, password=password)
+                about = {"domain_id": "default", "default_project_id": project.id}
+                user = identity.create_user(name=name, password=password, **about)
+            else:
+                identity.update_user(user, password=password)
             for role in ("admin", "service"):
                 identity.assign_project_role_to_user(project, user, roles[role])
         for endpoint in endpoints:

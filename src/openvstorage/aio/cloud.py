@@ -112,6 +112,7 @@ class Cloud:
             stopped = [Nova.compute] if self.supervisor.stop(Nova.compute) else []
             stopped += ["guests"] if self.libvirt.stop_guests() else []
             stopped += self.supervisor.stop_all()
+            self.vpool.stop_exports()
             if purge:
                 self.paths.purge()
         return stopped

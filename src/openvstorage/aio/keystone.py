@@ -55,8 +55,7 @@ class Keystone:
             "fernet_receipts": {"key_repository": self._directory / "fernet-keys"},
             "credential": {"key_repository": self._directory / "credential-keys"},
             "token": {"provider": "fernet", "expiration": 86400},
-            # Each of its processes would have a cache of its own, and not hear of what another one changes.
-            "cache": {"enabled": False},
+            "cache": {"enabled": True, "backend": "dogpile.cache.memory"},
         }
 
     @property
@@ -91,6 +90,8 @@ class Keystone:
             "keystone.wsgi.api",
             self._port,
             variables=variables,
+            # Each process would have a cache of its own, and not hear of what another one changes.
+            processes=1,
             version=self._environment.openstack_version,
             files=(self._configuration,),
         )

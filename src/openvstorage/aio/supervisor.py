@@ -21,7 +21,15 @@ from pathlib import Path
 from openvstorage.aio.errors import ProgramFailed
 from openvstorage.aio.paths import Paths, write_private
 
-__all__ = ["Identity", "Program", "Supervisor", "base_environment", "end_processes", "processes_with"]
+__all__ = [
+    "Identity",
+    "Program",
+    "Supervisor",
+    "base_environment",
+    "end_processes",
+    "processes_running",
+    "processes_with",
+]
 
 _MARK_STATE = "OPENVSTORAGE_AIO_STATE"
 _MARK_PROGRAM = "OPENVSTORAGE_AIO_PROGRAM"
@@ -272,6 +280,18 @@ def processes_with(variables: Mapping[str, str]) -> list[Identity]:
     ]
 
 
+def processes_running(matches: Callable[[list[str]], bool]) -> list[Identity]:
+    """Return the processes, but this one, whose command line is what is looked for."""
+    return [
+        identity
+        for pid in _pids()
+        if pid != os.getpid()
+        and (words := _command_line(pid))
+        and matches(words)
+        and (identity := Identity.of(pid)) is not None
+    ]
+
+
 def end_processes(identities: Iterable[Identity]) -> None:
     """Ask processes to end, and kill those that have not after ten seconds. Blocks until they are gone."""
     left = list(identities)
@@ -298,12 +318,15 @@ def _signal(identity: Identity, number: int) -> None:
 
 def _runs(pid: int, argv: tuple[str, ...]) -> bool:
     # A script's command line is preceded by its interpreter's, so only the end is compared.
+    return _command_line(pid)[-len(argv) :] == list(argv)
+
+
+def _command_line(pid: int) -> list[str]:
     try:
-        line = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
+        raw = Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
-        return False
-    wanted = [os.fsencode(word) for word in argv]
-    return line[-len(wanted) :] == wanted
+        return []
+    return [os.fsdecode(word) for word in raw.split(b"\0")[:-1]]
 
 
 def _wait_gone(identities: Iterable[Identity], seconds: float) -> list[Identity]:

@@ -11,7 +11,7 @@ from openvstorage.aio.command import run
 from openvstorage.aio.errors import CommandFailed
 from openvstorage.aio.paths import Paths
 from openvstorage.aio.ports import accepts
-from openvstorage.aio.supervisor import Program, Supervisor
+from openvstorage.aio.supervisor import Program, Supervisor, end_processes, processes_running
 
 __all__ = ["VPool"]
 
@@ -71,6 +71,15 @@ class VPool:
             "openvstorage_vpool_guid": status["vpool_guid"],
             "openvstorage_ca_file": status["ca_file"],
         }
+
+    def stop_exports(self) -> None:
+        """End the storage daemons of vDisks in use, once the service has ended; blocks. They bear no mark of ours."""
+        layers = f'"{self.data}/'
+        end_processes(
+            processes_running(
+                lambda words: words[0].endswith("/qemu-storage-daemon") and any(layers in word for word in words)
+            )
+        )
 
     def _healthy(self) -> bool:
         # A connection is cheap to try, the command that asks properly is not. It fails until the service is healthy.

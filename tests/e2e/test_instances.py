@@ -1,0 +1,188 @@
+"""An instance on vPool volumes outlives what happens to the services below it.
+
+The tests share one guest, run in this order, and leave it running, writing numbers to its second volume.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console as Terminal
+from tests.e2e.conftest import AllInOne
+
+from openvstorage.aio import image
+from openvstorage.aio.cloud import Cloud
+from openvstorage.aio.evidence import EdgeEvidence
+from openvstorage.aio.paths import Paths
+from openvstorage.aio.shell import OpenStackShell
+from openvstorage.aio.tour_instance import Console, InstanceSteps, processes_of, storage_daemons
+from openvstorage.aio.user import User
+from openvstorage.client import Client, Qos
+
+pytestmark = pytest.mark.timeout(900)
+
+
+class Guest:
+    """An instance with a root volume and a second one, and who looks after it; ports are asked for anew each time."""
+
+    def __init__(self, all_in_one: AllInOne) -> None:
+        self._all_in_one = all_in_one
+        self.ids: dict[str, str] = {}
+
+    @contextmanager
+    def opened(self) -> Iterator[tuple[User, EdgeEvidence, InstanceSteps, Client]]:
+        cloud = Cloud(Paths.of(self._all_in_one.state), Terminal())
+        status = cloud.vpool.status()
+        clouds = cloud.paths.state / "clouds.yaml"
+        with (
+            Client.from_status(status) as client,
+            OpenStackShell(cloud.environment.program("openstack"), clouds, "aio") as shell,
+        ):
+            user = User(shell, "instances-", cloud.paths.log)
+            user.ids = self.ids
+            edge = EdgeEvidence(client, status["vpool_guid"], cloud.paths.log / "e2e.log")
+            picture = image.make_image(cloud.paths)
+            steps = InstanceSteps(
+                user,
+                edge,
+                picture,
+                cloud.vpool.pool,
+                instances=cloud.instances.nova.instances,
+                compute_log=cloud.supervisor.log("nova-compute"),
+                libvirt_version=cloud.libvirt.version,
+            )
+            yield user, edge, steps, client
+
+    @property
+    def server(self) -> str:
+        return self.ids["guest"]
+
+    @property
+    def console(self) -> Console:
+        return Console(self._all_in_one.state / "data" / "nova" / "instances" / self.server / "console.log")
+
+    def command_line(self) -> str:
+        (pid,) = processes_of(self.server)
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+
+    def boot_id(self) -> str:
+        return self.console.wait(rf"^{image.BOOT_ID_LINE} (\S+)$")
+
+    def next_boot_id(self, last: str) -> str:
+        return self.console.wait(rf"^{image.BOOT_ID_LINE} (?!{last})(\S+)$")
+
+
+@pytest.fixture(scope="module")
+def guest(all_in_one: AllInOne) -> Iterator[Guest]:
+    guest = Guest(all_in_one)
+    with guest.opened() as (_, _, steps, _):
+        # Boot, attach, snapshot: the tour's own, and as thorough.
+        for _, action in steps.all()[:3]:
+            action()
+    yield guest
+    with guest.opened() as (_, _, steps, _):
+        steps.all()[-1][1]()
+
+
+def show(guest: Guest) -> dict[str, Any]:
+    with guest.opened() as (user, _, _, _):
+        return user.show("server", "guest")
+
+
+def test_no_secret_of_a_grant_is_in_a_log_or_a_process_list(all_in_one: AllInOne, guest: Guest) -> None:
+    with guest.opened() as (user, _, _, _):
+        attachments = user.ask("volume", "attachment", "list")
+        shown = [user.ask("volume", "attachment", "show", each["ID"]) for each in attachments]
+    secrets = re.findall(r"['\"]secret['\"]: ['\"]([A-Za-z0-9_-]{20,})['\"]", json.dumps(shown).replace("\\", ""))
+    assert len(secrets) == 2
+    places = {path: path.read_text(errors="replace") for path in all_in_one.state.joinpath("log").glob("*.log")}
+    assert any(path.name == "nova-compute.log" and "libovsvolumedriver.init" in places[path] for path in places)
+    for pid in [*all_in_one.marked(), *processes_of(guest.server)]:
+        places[Path(f"/proc/{pid}/cmdline")] = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+    assert [path for path, text in places.items() for secret in secrets if secret in text] == []
+
+
+def test_a_retyped_volume_has_its_limits_at_once_and_the_guest_goes_on(guest: Guest) -> None:
+    with guest.opened() as (user, edge, _, client):
+        user.ids["limits"] = user.ask(
+            *("volume", "qos", "create", "--consumer", "back-end", "--property", "total_iops_sec=500", "limits")
+        )["id"]
+        user.begin("volume type", "limited", "--property", "volume_backend_name=myvpool01")
+        user.run("volume", "qos", "associate", user.ids["limits"], user.ids["limited"])
+        user.run("volume", "set", "--type", "instances-limited", user.ids["data"])
+        user.wait("volume", "data", "in-use")
+        assert user.show("volume", "data")["type"] == "instances-limited"
+        vdisk = edge.vdisk(user.ids["data"])
+        assert client.vdisks.get(vdisk).qos == Qos(iops_total=500)
+        guest.console.wait_for_more()
+        user.run("volume", "set", "--type", "myvpool01", user.ids["data"])
+        user.wait("volume", "data", "in-use")
+        assert client.vdisks.get(vdisk).qos == Qos()
+        user.run("volume", "type", "delete", user.ids.pop("limited"))
+        user.run("volume", "qos", "delete", user.ids.pop("limits"))
+    guest.console.wait_for_more()
+    assert guest.console.errors() == []
+
+
+def test_a_guest_does_not_notice_that_libvirt_and_nova_compute_are_killed(all_in_one: AllInOne, guest: Guest) -> None:
+    before, processes = all_in_one.pids(), processes_of(guest.server)
+    for name in ("libvirtd", "nova-compute"):
+        pid = before[name]
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+    all_in_one.run("status", status=3)
+    all_in_one.up()
+    after = all_in_one.pids()
+    assert all(after[name] not in (None, before[name]) for name in ("libvirtd", "nova-compute"))
+    assert processes_of(guest.server) == processes
+    guest.console.wait_for_more()
+    assert guest.console.errors() == []
+    assert show(guest)["status"] == "ACTIVE"
+
+
+def test_a_hard_reboot_boots_from_the_volume_again(guest: Guest) -> None:
+    last = guest.boot_id()
+    with guest.opened() as (user, edge, _, _):
+        user.run("server", "reboot", "--hard", guest.server)
+        boot = guest.next_boot_id(last)
+        user.wait("server", "guest", "ACTIVE")
+        assert edge.get(edge.vdisk(user.ids["root"]), image.BOOT_ID_OFFSET, len(boot)) == boot.encode()
+    guest.console.wait_for_more()
+
+
+def test_after_down_and_up_a_server_starts_where_its_volumes_are_now(all_in_one: AllInOne, guest: Guest) -> None:
+    last = guest.boot_id()
+    ports = set(re.findall(r'"export":"[^"]+".*?"port":"(\d+)"|"port":"(\d+)".*?"export"', guest.command_line()))
+    old = {int(port) for pair in ports for port in pair if port}
+    assert len(old) == 2
+    with guest.opened() as (user, edge, _, _):
+        vdisks = [edge.vdisk(user.ids[name]) for name in ("root", "data")]
+    assert all(storage_daemons(vdisk) for vdisk in vdisks)
+    all_in_one.run("down")
+    assert processes_of(guest.server) == []
+    assert [storage_daemons(vdisk) for vdisk in vdisks] == [[], []]
+    with ExitStack() as strangers:
+        # Somebody else has taken the ports that the volumes were served at.
+        for port in old:
+            stranger = strangers.enter_context(socket.socket())
+            stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            stranger.bind(("127.0.0.1", port))
+            stranger.listen()
+        all_in_one.up()
+        with guest.opened() as (user, edge, _, _):
+            user.wait("server", "guest", "SHUTOFF")
+            user.run("server", "start", guest.server)
+            user.wait("server", "guest", "ACTIVE")
+            boot = guest.next_boot_id(last)
+            assert edge.get(edge.vdisk(user.ids["root"]), image.BOOT_ID_OFFSET, len(boot)) == boot.encode()
+        guest.console.wait_for_more()
+        assert not any(f'"port":"{port}"' in guest.command_line() for port in old)
