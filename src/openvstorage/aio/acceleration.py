@@ -54,7 +54,7 @@ def choose(file: Path, image: Path) -> Acceleration:
         known = json.loads(file.read_text())
         if known.pop("machine") == machine:
             return Acceleration(**known)
-    chosen = probe(image)
+    chosen = probe(image, _KVM)
     write_private(file, json.dumps({"machine": machine, **asdict(chosen)}, indent=2))
     return chosen
 

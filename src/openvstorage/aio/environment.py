@@ -86,8 +86,9 @@ class Environment:
         (target,) = self._paths.venv.glob("lib/python3*/site-packages")
         for path in (path for name in names for path in _DEBIAN_MODULES.glob(f"{name}.*")):
             link = target / path.name
-            link.unlink(missing_ok=True)
-            link.symlink_to(path)
+            # A program may be loading it.
+            if not link.is_symlink():
+                link.symlink_to(path)
         check = [self.program("python"), "-c", f"import {', '.join(names)}"]
         try:
             run("the loading of Debian's Python modules", check, self._log)

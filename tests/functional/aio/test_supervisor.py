@@ -13,7 +13,7 @@ import pytest
 
 from openvstorage.aio.errors import ProgramFailed
 from openvstorage.aio.paths import Paths
-from openvstorage.aio.supervisor import Identity, Program, Supervisor
+from openvstorage.aio.supervisor import Identity, Program, Supervisor, end_processes, processes_running
 
 SLEEP = (sys.executable, "-c", "import time; time.sleep(600)")
 # Ignores the polite signal, and says when it does.
@@ -204,6 +204,20 @@ def test_children_get_a_clean_environment(supervisor: Supervisor, monkeypatch: p
     assert b"OS_PASSWORD" not in environment
     assert b"http_proxy" not in environment
     assert b"no_proxy=127.0.0.1" in environment
+
+
+def test_processes_are_found_by_their_command_line_and_ended() -> None:
+    words = [*SLEEP, "found by this word"]
+    with subprocess.Popen(words) as wanted, subprocess.Popen(SLEEP) as stranger:
+        try:
+            found = processes_running(lambda line: line == words)
+            assert [each.pid for each in found] == [wanted.pid]
+            end_processes(found)
+            assert not found[0].alive()
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
+            wanted.kill()
 
 
 def test_a_zombie_counts_as_gone() -> None:
