@@ -7,7 +7,8 @@ import subprocess
 import pytest
 
 from openvstorage.vpool.exports.errors import ListenerUnavailable, PortTaken
-from openvstorage.vpool.exports.listener import established_peers, listen, take_listener
+from openvstorage.vpool.exports.listener import listen, take_listener
+from openvstorage.vpool.exports.sockets import peers
 
 _HOSTS = ["127.0.0.1", pytest.param("::1", marks=pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6"))]
 
@@ -53,11 +54,11 @@ def test_a_host_that_is_no_address_is_refused(host):
 
 def test_the_clients_of_a_port_are_told_in_their_own_words(listener):
     host, port = listener.getsockname()[:2]
-    assert established_peers(os.getpid(), port) == []
+    assert peers(os.getpid(), port) == []
     with socket.create_connection((host, port)) as client:
         accepted, _ = listener.accept()
         with accepted:
-            assert established_peers(os.getpid(), port) == [client.getsockname()[:2]]
+            assert peers(os.getpid(), port) == [client.getsockname()[:2]]
 
 
 def test_a_process_without_a_listener_has_none_to_take():
