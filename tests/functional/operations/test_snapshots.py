@@ -12,7 +12,7 @@ import pytest
 from tests.support.crash import kill, until
 from tests.support.engine import Engine, TaskFailed, connect, engine
 
-from openvstorage.vpool.exports import daemon as daemon_module
+from openvstorage.vpool.exports import session
 from openvstorage.vpool.exports.errors import DaemonGone, QmpInterrupted
 from openvstorage.vpool.model.task import TaskStatus
 from openvstorage.vpool.model.vdisk import VDisk
@@ -159,7 +159,7 @@ async def test_a_group_given_up_loses_no_write_and_leaves_nobody_held(
 
 
 async def test_a_daemon_that_hangs_does_not_hang_its_vdisk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(daemon_module, "_ANSWER_TIMEOUT", 0.3)
+    monkeypatch.setattr(session, "_ANSWER_TIMEOUT", 0.3)
     async with engine(tmp_path) as vpool:
         vdisk = await vpool.create("a")
         grant = await vpool.grant(vdisk)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.crash import until
 from tests.support.engine import Engine, TaskFailed, engine
 from tests.support.qemus import bin_dirs
 
@@ -186,6 +187,11 @@ async def test_a_daemon_whose_clients_can_not_be_cut_off_is_replaced(
         with pytest.raises(TransportError):
             intruder.write(0, b"too late", fua=True)
     (await asyncio.to_thread(edge.open, target, "target")).close()
+
+    async def served() -> bool:  # clients may come in before the service has noted who lets them in
+        return edge.engine.context.fleet.get(vdisk) is not None
+
+    await until(served, "the next daemon is known")
     assert edge.engine.context.fleet.get(vdisk).identity.pid != pid
 
 
