@@ -77,7 +77,6 @@ def test_a_volume_is_made_snapshotted_and_deleted_in_the_browser(
     vdisk = vpool.vdisks.find(f"volume-{volume}", guid)
     assert vdisk is not None
     assert vdisk.size == 2 * 1024**3
-    dashboard.open("project/volumes/")
     assert dashboard.alerts() == []
     dashboard.picture("volumes")
 
