@@ -75,6 +75,11 @@ class AllInOne:
         return found
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    words = "rounds in which cinder-volume is killed in the middle of everything; each stops it at other calls"
+    parser.addoption("--kills", type=int, default=1, help=words)
+
+
 @pytest.fixture(scope="session")
 def all_in_one() -> Iterator[AllInOne]:
     """An all-in-one brought up from nothing; its logs stay in var/e2e afterwards."""
