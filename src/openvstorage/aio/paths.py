@@ -16,6 +16,7 @@ from openvstorage.aio.errors import NotOurs, StateBusy
 __all__ = ["Paths", "write_private"]
 
 _MARKER = ".openvstorage-aio"
+_RUN = Path("/run")
 # A unix socket's path holds at most 107 bytes, and programs append to the name they are given (a pid, ".lock").
 _SOCKET_DIR_LIMIT = 70
 
@@ -84,7 +85,7 @@ class Paths:
         inside = self.state / "run"
         if len(os.fsencode(inside)) <= _SOCKET_DIR_LIMIT:
             return inside
-        return Path("/run") / f"openvstorage-aio-{self._tag}"
+        return _RUN / f"openvstorage-aio-{self._tag}"
 
     @property
     def guests(self) -> Path:
@@ -92,7 +93,7 @@ class Paths:
 
         They are not root, and need not be let into the directories above the state directory.
         """
-        return Path("/run") / f"openvstorage-guests-{self._tag}"
+        return _RUN / f"openvstorage-guests-{self._tag}"
 
     @property
     def _tag(self) -> str:
