@@ -177,14 +177,19 @@ class CinderWorld:
         os.killpg(identity.pid, signal.SIGKILL)
         eventually(lambda: not identity.alive())
 
-    def start_cinder_volume(self) -> None:
-        """Start cinder-volume again and wait until each backend has cleaned up and takes work."""
+    def start_cinder_volume(self) -> bytes:
+        """Start cinder-volume again, or if its set-up has changed, and wait until each backend takes work.
+
+        :returns: what it has logged since.
+        """
         log = self.cloud.supervisor.log(Cinder.volume)
         before = log.stat().st_size
         with self.cloud.paths.locked():
             self.cloud.cinder.start()
+        # By then its clean-up is done.
         ready = b"Driver initialization completed successfully"
         eventually(lambda: log.read_bytes()[before:].count(ready) == len((FIRST, SECOND, FAKE)))
+        return log.read_bytes()[before:]
 
 
 def eventually(true: Callable[[], bool], seconds: float = _SECONDS) -> None:
