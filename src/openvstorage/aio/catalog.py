@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from openvstorage.aio.credentials import REGION
@@ -125,9 +126,18 @@ def make_flavors(cloud: Any) -> None:
                 cloud.compute.create_flavor(name=name, ram=ram, disk=disk, vcpus=1)
 
 
-def host_is_usable(cloud: Any) -> bool:
-    """Whether Nova has a host that is up, and Placement one with room for a small instance. Raises RequestFailed."""
+def host_is_usable(cloud: Any, since: datetime | None = None) -> bool:
+    """Whether Nova has a host that is up, and Placement one with room for a small instance. Raises RequestFailed.
+
+    :param since: when its service was started anew: what is asked of it before it has said that it is there meets a
+        service that takes what it finds for left over by its predecessor.
+    """
     with _reported("the question for Nova's hosts"):
+        if since is not None and not any(
+            service.updated_at and datetime.fromisoformat(service.updated_at).replace(tzinfo=UTC) > since
+            for service in cloud.compute.services(binary="nova-compute")
+        ):
+            return False
         # Only hosts that the scheduler finds are listed.
         up = any(host.state == "up" for host in cloud.compute.hypervisors(details=True))
         return up and any(cloud.placement.resource_providers(resources="VCPU:1,MEMORY_MB:256"))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cinder import exception
+from cinder import utils as cinder_utils
 from cinder.image import format_inspector, image_utils
 from cinder.volume import volume_utils
 from oslo_config import cfg
@@ -127,9 +128,12 @@ def upload(pool: Pool, context: Any, volume: Any, image_service: Any, image_meta
             _upload_converted(context, volume, image_service, image_meta, source, is_compressed)
         elif disk_format == "raw" and not is_compressed:
             with opened(pool, vdisk_guid, "ro") as nbd, NbdHandle(nbd) as file:
-                volume_utils.upload_volume(
-                    context, image_service, image_meta, None, volume, run_as_root=False, volume_fd=file
-                )
+                if _has_native_threads():
+                    _send(context, volume, image_service, image_id, file)
+                else:
+                    volume_utils.upload_volume(
+                        context, image_service, image_meta, None, volume, run_as_root=False, volume_fd=file
+                    )
         else:
             with reached(pool, vdisk_guid, "ro") as source:
                 _upload_converted(context, volume, image_service, image_meta, source, is_compressed)
@@ -248,6 +252,10 @@ def _upload_converted(
             image_id=image_meta["id"],
             data=facts,
         )
+        if _has_native_threads() and not is_compressed:
+            with open(path, "rb") as file:
+                _send(context, volume, image_service, image_meta["id"], file)
+            return
         volume_utils.upload_volume(
             context,
             image_service,
@@ -257,3 +265,20 @@ def _upload_converted(
             volume_format="raw" if is_compressed else image_meta["disk_format"],
             run_as_root=False,
         )
+
+
+def _has_native_threads() -> bool:
+    """Tell whether this process runs without eventlet, which Cinder can since 2026.1."""
+    mode = getattr(cinder_utils, "concurrency_mode_threading", None)
+    return mode is not None and bool(mode())
+
+
+def _send(context: Any, volume: Any, image_service: Any, image_id: str, file: Any) -> None:
+    """Hand bytes to Glance as they are, as Cinder's ``upload_volume`` does, but in this thread.
+
+    That one has eventlet's thread pool do every read, also with native threads; then the pool serves the first thread
+    that ever asked it, and every other one waits for ever.
+    """
+    store = volume.volume_type.extra_specs.get("image_service:store_id")
+    base = volume.glance_metadata.get("image_id") if volume.glance_metadata else None
+    image_service.update(context, image_id, {}, file, store_id=store, base_image_ref=base)

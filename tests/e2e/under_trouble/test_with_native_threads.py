@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.conftest import AllInOne
-from tests.support.cinder_world import FIRST, SECOND, CinderWorld
+from tests.support.cinder_world import FIRST, GIB, SECOND, CinderWorld
 
 from openvstorage.aio.image import make_image
 from openvstorage.aio.shell import OpenStackShell
@@ -40,6 +40,22 @@ def test_tour_passes_with_native_threads(native: CinderWorld) -> None:
         user = User(shell, PREFIX, cloud.paths.log)
         for _, step in TourSteps(user, native.vpools[FIRST].edge, make_image(cloud.paths), FIRST).all():
             step()
+
+
+def test_images_are_made_of_volumes_whichever_thread_does_it(native: CinderWorld) -> None:
+    """The tour made one; with eventlet's thread pool the next ones would wait for ever."""
+    volumes = [native.make(FIRST) for _ in range(2)]
+    words = {"disk_format": "raw", "container_format": "bare", "force": False}
+    made = [
+        native.request("POST", f"/volumes/{each}/action", **{"os-volume_upload_image": {"image_name": each, **words}})
+        for each in volumes
+    ]
+    for volume, answer in zip(volumes, made, strict=True):
+        native.await_volume(volume)
+        image = native.images.get_image(answer["os-volume_upload_image"]["image_id"])
+        assert (image.status, image.size) == ("active", GIB)
+        native.images.delete_image(image)
+    native.delete(*volumes)
 
 
 @pytest.fixture
