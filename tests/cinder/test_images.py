@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 from cinder import exception
+from cinder import utils as cinder_utils
+from eventlet import tpool
 from tests.cinder.conftest import GIB, FakeGlance
 
 from openvstorage.cinder import transfer
@@ -174,6 +176,32 @@ def test_a_volume_in_use_becomes_a_raw_image(driver: Any, make_volume: Make, gla
     assert data[: len(image)] == image
     assert [left.guid for left in grants(driver, volume)] == [grant.guid]
     driver.pool.client.grants.revoke(grant.guid)
+    driver.delete_volume(volume)
+
+
+@pytest.mark.parametrize("disk_format", ["raw", "qcow2"])
+def test_with_native_threads_eventlet_reads_nothing_for_glance(
+    driver: Any,
+    make_volume: Make,
+    glance: FakeGlance,
+    context: Any,
+    disk_format: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its thread pool serves the first native thread that asks it, and lets the others wait for ever."""
+    given: list[Any] = []
+    update = glance.update
+
+    def watch(context: Any, image_id: str, meta: dict[str, Any], data: Any, **options: Any) -> None:
+        given.append(data)
+        update(context, image_id, meta, data, **options)
+
+    monkeypatch.setattr(glance, "update", watch)
+    monkeypatch.setattr(cinder_utils, "concurrency_mode_threading", lambda: True, raising=False)
+    volume = new_volume(driver, make_volume)
+    driver.copy_volume_to_image(context, volume, glance, glance.add("copy", b"", disk_format=disk_format))
+    assert [isinstance(each, tpool.Proxy) for each in given] == [False]
+    assert glance.images["copy"][1]
     driver.delete_volume(volume)
 
 
