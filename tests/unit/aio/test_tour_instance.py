@@ -87,8 +87,11 @@ def test_one_wrong_byte_of_the_text_is_noticed() -> None:
 def test_processes_are_found_by_what_they_serve(tmp_path: Path) -> None:
     daemon = tmp_path / "qemu-storage-daemon"
     daemon.symlink_to(sys.executable)
-    words = [str(daemon), "-c", "input()", "vdisk=1234-abcd"]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, env={**os.environ, "PYTHONHOME": sys.base_prefix}) as process:
+    words = [str(daemon), "-c", "print(flush=True), input()", "vdisk=1234-abcd"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(words, **pipes, env={**os.environ, "PYTHONHOME": sys.base_prefix}) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # right after its start a process has no command line yet
         assert storage_daemons("1234-abcd") == [process.pid]
         assert processes_of("1234-abcd") == []
         process.communicate(b"\n")
