@@ -292,6 +292,15 @@ def _changes() -> list[Scenario]:
         World({"a": Disk("A.....")}),
         disk("a", "A..."),
     )
+    failed = TASK + "extend: begin abort"
+    online = replace(
+        extend,
+        name="extend-online",
+        setup=ONLINE,
+        before=GUEST,
+        after=with_disks(GUEST, a=Disk("A..!..")),
+        guest="a",
+    )
     return [
         rollback,
         replace(
@@ -318,14 +327,15 @@ def _changes() -> list[Scenario]:
             may_fail=True,
         ),
         extend,
-        replace(extend, name="extend-fails", passes=TASK + "extend: begin abort", broken="qemu-img", may_fail=True),
+        replace(extend, name="extend-fails", passes=failed, broken="qemu-img", may_fail=True),
+        online,
+        replace(online, name="extend-online-fails", passes=failed, broken="qemu-img", may_fail=True),
         replace(
-            extend,
-            name="extend-online",
-            setup=ONLINE,
-            before=GUEST,
-            after=with_disks(GUEST, a=Disk("A..!..")),
-            guest="a",
+            online,
+            name="extend-online-with-reader",
+            setup=first(ONLINE, snapped("a", "s"), granted("a", "reader", "ro", "s")),
+            before=with_grants(World({"a": Disk("A..!", {"s": "A..."})}), "a:guest", "a:reader"),
+            after=with_grants(World({"a": Disk("A..!..", {"s": "A..."})}), "a:guest", "a:reader"),
         ),
         *_deletes(),
     ]

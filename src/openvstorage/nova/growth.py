@@ -27,7 +27,7 @@ __all__ = ["CannotGrow", "grow"]
 
 LOG = logging.getLogger(__name__)
 
-# A reconnection that meets no export is repeated by QEMU after a second, then two.
+# A reconnection that meets no export, as beside a copy of a snapshot, is repeated by QEMU after a second, then two.
 _PATIENCE_SECONDS = 20.0
 _PAUSE_SECONDS = 0.25
 _GIB = 1024**3

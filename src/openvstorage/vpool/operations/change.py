@@ -8,6 +8,8 @@ from typing import Any
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from openvstorage.vpool.exports.command import TOP
+from openvstorage.vpool.exports.daemon import StorageDaemon
 from openvstorage.vpool.exports.errors import DaemonGone, QmpError
 from openvstorage.vpool.model.export import Export, Grant
 from openvstorage.vpool.model.vdisk import Snapshot, VDisk
@@ -31,8 +33,8 @@ log = logging.getLogger(__name__)
 class ExtendVDisk(Operation):
     """Args: vdisk_guid, size (bytes). Growing to the present size is a success without effect.
 
-    QEMU refuses to resize what is exported, so the clients are dropped for a moment; they reconnect and see the new
-    size. A guest may have seen it, so it is never taken back.
+    QEMU refuses to resize what is exported, so the clients of a vDisk in use are dropped for a moment; they reconnect
+    and see the new size. A guest may have seen it, so it is never taken back.
     """
 
     type = "extend"
@@ -64,6 +66,21 @@ class ExtendVDisk(Operation):
 
     async def _grow_online(self, size: int) -> None:
         daemon = await serving.ensure_daemon(self.context, self.vdisk)
+        if all(export.node == TOP for export in (await daemon.exports()).values()):
+            await self._grow_between_daemons(size)
+        else:
+            await self._grow_in_daemon(daemon, size)
+
+    async def _grow_between_daemons(self, size: int) -> None:
+        """Clients that come back at once wait in the backlog for the next daemon, which has their exports from the
+        start. One that lives on would greet them before the exports are there again, and QEMU's next try is a second
+        later."""
+        await self.context.fleet.stop_daemon(self.vdisk)
+        await self.context.backend.grow(self.args["ref"], size)
+        await serving.open_exports(self.context, self.vdisk)
+
+    async def _grow_in_daemon(self, daemon: StorageDaemon, size: int) -> None:
+        """Readers of snapshots, mostly copies that would have to begin again, are not disturbed."""
         await serving.close_head_exports(self.context, self.vdisk)
         try:
             if await self.context.backend.real_size(self.args["ref"]) < size:
