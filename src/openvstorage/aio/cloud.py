@@ -109,7 +109,7 @@ class Cloud:
             return []
         with self.paths.locked():
             # Guests end before their storage does, and after the service that would wonder about it.
-            stopped = [Nova.compute] if self.supervisor.stop(Nova.compute) else []
+            stopped = self.supervisor.stop_stage(0)
             stopped += ["guests"] if self.libvirt.stop_guests() else []
             stopped += self.supervisor.stop_all()
             self.vpool.stop_exports()

@@ -94,5 +94,7 @@ class Keystone:
             processes=1,
             version=self._environment.openstack_version,
             files=(self._configuration,),
+            # What others still do while they end may need a token.
+            stop_stage=1,
         )
         return uwsgi.serve(self._supervisor, program, self.url)

@@ -109,6 +109,7 @@ class Libvirt:
                 "HOME": str(self._root / "home"),
             },
             files=(self._settings / "libvirtd.conf", self._settings / "qemu.conf"),
+            stop_stage=1,
         )
 
     def _accepts(self) -> bool:

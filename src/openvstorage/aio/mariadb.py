@@ -82,6 +82,7 @@ class MariaDB:
                 *("--innodb-flush-log-at-trx-commit=2", "--skip-log-bin"),
             ),
             stop_seconds=30,
+            stop_stage=2,
         )
 
     def _client(self) -> list[str]:

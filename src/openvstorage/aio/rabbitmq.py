@@ -71,7 +71,8 @@ class RabbitMQ:
 
     def _epmd_program(self) -> Program:
         port = str(self._ports["epmd"])
-        return Program(name=self.epmd, argv=("/usr/bin/epmd", "-address", "127.0.0.1", "-port", port))
+        argv = ("/usr/bin/epmd", "-address", "127.0.0.1", "-port", port)
+        return Program(name=self.epmd, argv=argv, stop_stage=3)
 
     def _program(self) -> Program:
         environment = {
@@ -102,6 +103,7 @@ class RabbitMQ:
             environment=environment,
             files=(self._paths.etc / "rabbitmq.conf",),
             stop_seconds=30,
+            stop_stage=2,
         )
 
     def _answers(self) -> bool:

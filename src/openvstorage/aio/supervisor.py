@@ -15,6 +15,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -116,6 +117,8 @@ class Program:
     :ivar stop_signal: asks it to end.
     :ivar stop_seconds: how long it may take before it is killed.
     :ivar children_outlive: what it started goes on without it until everything is stopped (the exports of a vPool).
+    :ivar stop_stage: when everything is stopped, programs of one stage end together, after those of all lower stages:
+        what others need to end in order has a higher one than they.
     """
 
     name: str
@@ -126,6 +129,7 @@ class Program:
     stop_signal: int = signal.SIGTERM
     stop_seconds: float = 20.0
     children_outlive: bool = False
+    stop_stage: int = 0
 
     def fingerprint(self) -> str:
         """Return a digest of all that makes a running instance out of date when it changes."""
@@ -144,6 +148,7 @@ class _Record:
     stop_seconds: float
     children_outlive: bool
     order: float
+    stop_stage: int = 0
 
 
 class Supervisor:
@@ -159,8 +164,7 @@ class Supervisor:
 
     def names(self) -> list[str]:
         """Return the names of all programs ever started and not stopped, in the order of their start."""
-        records = [(self._read(path.stem), path.stem) for path in self._paths.run.glob("*.json")]
-        return [name for _, name in sorted((record.order, name) for record, name in records if record is not None)]
+        return list(self._records())
 
     def identity(self, name: str) -> Identity | None:
         """Return the identity of a program that runs, None if it does not."""
@@ -205,6 +209,7 @@ class Supervisor:
             program.stop_seconds,
             program.children_outlive,
             time.time(),
+            program.stop_stage,
         )
         write_private(self._record(program.name), json.dumps(asdict(fresh)))
         return True
@@ -247,9 +252,16 @@ class Supervisor:
         self._record(name).unlink(missing_ok=True)
         return ran
 
+    def stop_stage(self, stage: int) -> list[str]:
+        """Stop the programs of one stage, all at once; blocks until they are gone. Returns the names that ran."""
+        names = [name for name, record in self._records().items() if record.stop_stage == stage]
+        with ThreadPoolExecutor(max(1, len(names))) as pool:
+            return [name for name, ran in zip(names, pool.map(self.stop, names), strict=True) if ran]
+
     def stop_all(self) -> list[str]:
-        """Stop every program, the latest started first, then what they left behind. Returns the names that ran."""
-        stopped = [name for name in reversed(self.names()) if self.stop(name)]
+        """Stop every program, stage by stage, then what they left behind. Blocks. Returns the names that ran."""
+        stages = sorted({record.stop_stage for record in self._records().values()})
+        stopped = [name for stage in stages for name in self.stop_stage(stage)]
         self._end_marked(None)
         return stopped
 
@@ -260,6 +272,12 @@ class Supervisor:
 
     def _record(self, name: str) -> Path:
         return self._paths.run / f"{name}.json"
+
+    def _records(self) -> dict[str, _Record]:
+        """Return what is known of each program, in the order of their start."""
+        found = {path.stem: self._read(path.stem) for path in self._paths.run.glob("*.json")}
+        known = [(name, record) for name, record in found.items() if record is not None]
+        return dict(sorted(known, key=lambda pair: (pair[1].order, pair[0])))
 
     def _read(self, name: str) -> _Record | None:
         try:

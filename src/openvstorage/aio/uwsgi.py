@@ -29,6 +29,7 @@ def uwsgi_program(
     processes: int = 2,
     version: str,
     files: tuple[Path, ...] = (),
+    stop_stage: int = 0,
 ) -> Program:
     """Return the program that serves a WSGI application on a port of 127.0.0.1.
 
@@ -39,6 +40,7 @@ def uwsgi_program(
     :param processes: how many serve it; each imports it for itself.
     :param version: a text that changes when its code does.
     :param files: its configuration files.
+    :param stop_stage: see :class:`Program`.
     """
     return Program(
         name=name,
@@ -59,6 +61,7 @@ def uwsgi_program(
         version=version,
         # On SIGTERM uWSGI reloads.
         stop_signal=signal.SIGINT,
+        stop_stage=stop_stage,
     )
 
 

@@ -46,6 +46,7 @@ class VPool:
             version=self._version,
             stop_seconds=30,
             children_outlive=True,
+            stop_stage=1,
         )
         started = self._supervisor.start(program)
         self._supervisor.wait_ready(self.name, self._healthy)

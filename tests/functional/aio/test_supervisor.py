@@ -32,6 +32,35 @@ PARENT = (
     "time.sleep(600)",
 )
 
+# Asked to end, writes one file and goes on until there is another.
+ENDS_AFTER = """
+import signal, sys, time
+from pathlib import Path
+
+def end(*_):
+    Path(sys.argv[1]).touch()
+    while not Path(sys.argv[2]).exists():
+        time.sleep(0.01)
+    print("done", flush=True)
+    sys.exit()
+
+signal.signal(signal.SIGTERM, end)
+print("ready", flush=True)
+time.sleep(600)
+"""
+# Asked to end, tells whether a process is still there.
+ENDS_WITH = """
+import os, signal, sys, time
+
+def end(*_):
+    print("with company" if os.path.exists("/proc/" + sys.argv[1]) else "alone", flush=True)
+    sys.exit()
+
+signal.signal(signal.SIGTERM, end)
+print("ready", flush=True)
+time.sleep(600)
+"""
+
 
 @pytest.fixture
 def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
@@ -189,11 +218,33 @@ def test_a_wait_that_is_given_up_ends_and_the_program_goes_on(supervisor: Superv
     assert supervisor.identity("slow") is not None
 
 
-def test_stop_all_ends_the_latest_first(supervisor: Supervisor) -> None:
-    for name in ("database", "service"):
-        supervisor.start(Program(name, SLEEP))
-    assert supervisor.names() == ["database", "service"]
+def test_programs_of_a_stage_are_stopped_together(supervisor: Supervisor, tmp_path: Path) -> None:
+    for name, other in (("one", "other"), ("other", "one")):
+        # Ends only when the other one has been asked to end, too.
+        argv = (sys.executable, "-c", ENDS_AFTER, str(tmp_path / name), str(tmp_path / other))
+        supervisor.start(Program(name, argv, stop_seconds=60))
+        until(lambda name=name: "ready" in printed(supervisor, name))
+    assert sorted(supervisor.stop_all()) == ["one", "other"]
+    assert [printed(supervisor, name).split()[-1] for name in ("one", "other")] == ["done", "done"]
+
+
+def test_what_others_need_is_stopped_after_them(supervisor: Supervisor) -> None:
+    supervisor.start(Program("service", STUBBORN, stop_seconds=1))
+    until(lambda: "deaf" in printed(supervisor, "service"))
+    # It was started last, as after a restart.
+    argv = (sys.executable, "-c", ENDS_WITH, str(running(supervisor, "service").pid))
+    supervisor.start(Program("database", argv, stop_stage=1))
+    until(lambda: "ready" in printed(supervisor, "database"))
     assert supervisor.stop_all() == ["service", "database"]
+    assert printed(supervisor, "database").split() == ["ready", "alone"]
+
+
+def test_one_stage_can_be_stopped_without_the_others(supervisor: Supervisor) -> None:
+    supervisor.start(Program("database", SLEEP, stop_stage=1))
+    supervisor.start(Program("service", SLEEP))
+    assert supervisor.stop_stage(0) == ["service"]
+    assert supervisor.names() == ["database"]
+    assert running(supervisor, "database").alive()
 
 
 def test_children_get_a_clean_environment(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
