@@ -12,8 +12,12 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from tests.e2e.conftest import AllInOne
 
+from openvstorage.aio.catalog import offered_backends
+from openvstorage.aio.cloud import Cloud
+from openvstorage.aio.paths import Paths
 from openvstorage.aio.shell import OpenStackShell, ShellError
 from openvstorage.aio.user import User
 
@@ -103,6 +107,11 @@ def test_a_dead_program_is_told_and_started_again(all_in_one: AllInOne) -> None:
     os.kill(victim, signal.SIGKILL)
     all_in_one.run("status", status=3)
     all_in_one.up()
+    # The scheduler has heard of the new process already, not only of the dead one.
+    cloud = Cloud(Paths.of(all_in_one.state), Console(quiet=True))
+    started = cloud.supervisor.started("cinder-volume")
+    assert started is not None
+    assert offered_backends(cloud.connect(), started) == ["aio@myvpool01#myvpool01"]
     after = all_in_one.pids()
     assert alive(after["cinder-volume"])
     assert {name: pid for name, pid in after.items() if name != "cinder-volume"} == {

@@ -104,10 +104,15 @@ def _put_endpoint(identity: Any, endpoint: Endpoint) -> None:
             identity.update_endpoint(found, url=endpoint.url)
 
 
-def offered_backends(cloud: Any) -> list[str]:
-    """Return the names of the pools that Cinder's scheduler knows, as ``host@backend#pool``. Raises RequestFailed."""
+def offered_backends(cloud: Any, since: datetime | None = None) -> list[str]:
+    """Return the names of the pools that Cinder's scheduler knows, as ``host@backend#pool``. Raises RequestFailed.
+
+    :param since: leave out those not reported since then. The scheduler goes on offering what a cinder-volume that has
+        ended has reported, and a volume asked for meanwhile waits, or goes to "error".
+    """
     with _reported("the question for Cinder's backends"):
-        return [pool.name for pool in cloud.block_storage.backend_pools()]
+        pools = list(cloud.block_storage.backend_pools())
+    return [pool.name for pool in pools if since is None or _later((pool.capabilities or {}).get("timestamp"), since)]
 
 
 def make_volume_type(cloud: Any, name: str) -> None:
@@ -129,15 +134,18 @@ def make_flavors(cloud: Any) -> None:
 def host_is_usable(cloud: Any, since: datetime | None = None) -> bool:
     """Whether Nova has a host that is up, and Placement one with room for a small instance. Raises RequestFailed.
 
-    :param since: when its service was started anew: what is asked of it before it has said that it is there meets a
-        service that takes what it finds for left over by its predecessor.
+    :param since: when its service was started: what is asked of it before it has said that it is there meets a service
+        that takes what it finds for left over by its predecessor.
     """
     with _reported("the question for Nova's hosts"):
-        if since is not None and not any(
-            service.updated_at and datetime.fromisoformat(service.updated_at).replace(tzinfo=UTC) > since
-            for service in cloud.compute.services(binary="nova-compute")
-        ):
+        services = cloud.compute.services(binary="nova-compute")
+        if since is not None and not any(_later(service.updated_at, since) for service in services):
             return False
         # Only hosts that the scheduler finds are listed.
         up = any(host.state == "up" for host in cloud.compute.hypervisors(details=True))
         return up and any(cloud.placement.resource_providers(resources="VCPU:1,MEMORY_MB:256"))
+
+
+def _later(told: str | None, since: datetime) -> bool:
+    """Whether a time as OpenStack's services tell it, UTC without saying so, is later."""
+    return told is not None and datetime.fromisoformat(told).replace(tzinfo=UTC) > since

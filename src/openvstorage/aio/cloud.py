@@ -311,11 +311,11 @@ class Cloud:
         return self._once("catalog", repr(endpoints), lambda: fill_catalog(self.connect(), users, endpoints))
 
     def _await_backend(self) -> str:
-        cloud = self.connect()
+        cloud, since = self.connect(), self.supervisor.started(Cinder.volume)
 
         def offered() -> bool:
-            # The scheduler must have heard of it too: a volume asked for before that goes to "error".
-            return any(f"@{self.vpool.pool}#" in name for name in offered_backends(cloud))
+            # The scheduler must have heard of this very process: a volume asked for before that goes to "error".
+            return any(f"@{self.vpool.pool}#" in name for name in offered_backends(cloud, since))
 
         self.supervisor.wait_ready(Cinder.volume, offered)
         make_volume_type(cloud, self.vpool.pool)

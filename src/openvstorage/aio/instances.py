@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 
 from openvstorage.aio import acceleration
 from openvstorage.aio.catalog import Endpoint, connect, host_is_usable, make_flavors
@@ -56,7 +55,6 @@ class Instances:
         self._environment = environment
         self._once = once
         self._libvirt = libvirt
-        self._compute_began: datetime | None = None
         self._auth_url = auth_url
         self._admin_password = passwords["admin"]
         self.placement = Placement(
@@ -145,18 +143,14 @@ class Instances:
 
     def _start_compute(self) -> str:
         self.nova.configure_compute(self.acceleration.virt_type)
-        began = datetime.now(UTC)
-        word = self.nova.start_compute()
-        self._compute_began = began if word == "started" else None
-        return word
+        return self.nova.start_compute()
 
     def _await_host(self) -> str:
         cloud = connect(self._auth_url, self._admin_password)
         make_flavors(cloud)
+        since = self._supervisor.started(Nova.compute)
         # The scheduler finds it, and Placement knows what it has: an instance asked for before that goes to "error".
-        self._supervisor.wait_ready(
-            Nova.compute, lambda: self._controller_runs() and host_is_usable(cloud, self._compute_began)
-        )
+        self._supervisor.wait_ready(Nova.compute, lambda: self._controller_runs() and host_is_usable(cloud, since))
         return "takes instances"
 
     def _controller_runs(self) -> bool:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from openvstorage.aio.errors import ProgramFailed
@@ -170,6 +171,11 @@ class Supervisor:
         """Return the identity of a program that runs, None if it does not."""
         record = self._read(name)
         return record.identity if record is not None and record.identity.alive() else None
+
+    def started(self, name: str) -> datetime | None:
+        """Return when a program that runs was started (UTC), None if it does not run."""
+        record = self._read(name)
+        return datetime.fromtimestamp(record.order, UTC) if record is not None and record.identity.alive() else None
 
     def start(self, program: Program) -> bool:
         """Run a program unless it runs already with the same command, configuration and version.

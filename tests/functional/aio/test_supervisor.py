@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -116,12 +117,17 @@ def test_a_changed_configuration_restarts_the_program(supervisor: Supervisor, tm
     file = tmp_path / "worker.conf"
     file.write_text("one")
     program = Program("worker", SLEEP, files=(file,))
+    assert supervisor.started("worker") is None
     supervisor.start(program)
-    first = running(supervisor, "worker")
+    first, began = running(supervisor, "worker"), supervisor.started("worker")
     file.write_text("two")
     assert supervisor.start(program)
     assert not first.alive()
     assert running(supervisor, "worker") != first
+    again = supervisor.started("worker")
+    assert began is not None
+    assert again is not None
+    assert began < again <= datetime.now(UTC)
 
 
 def test_a_new_version_restarts_the_program(supervisor: Supervisor) -> None:
