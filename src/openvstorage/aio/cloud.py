@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +26,7 @@ from openvstorage.aio.nova import Nova
 from openvstorage.aio.paths import Paths
 from openvstorage.aio.ports import choose_ports
 from openvstorage.aio.rabbitmq import RabbitMQ
+from openvstorage.aio.service import Place
 from openvstorage.aio.steps import Step, run_steps
 from openvstorage.aio.supervisor import Identity, Supervisor
 from openvstorage.aio.vpool import VPool
@@ -73,6 +73,7 @@ class Cloud:
         self.paths = paths
         self.supervisor = Supervisor(paths)
         self.environment = Environment(paths, wheel)
+        self._place = Place(paths, self.supervisor, self.environment)
         self._console = console
 
     def up(self, storage_only: bool = False) -> dict[str, float]:
@@ -156,9 +157,7 @@ class Cloud:
     def keystone(self) -> Keystone:
         """The identity service."""
         return Keystone(
-            self.paths,
-            self.supervisor,
-            self.environment,
+            self._place,
             port=self.ports["keystone"],
             database=self.mariadb.url("keystone"),
             admin_password=self.passwords["admin"],
@@ -168,9 +167,7 @@ class Cloud:
     def glance(self) -> Glance:
         """The image service."""
         return Glance(
-            self.paths,
-            self.supervisor,
-            self.environment,
+            self._place,
             port=self.ports["glance"],
             database=self.mariadb.url("glance"),
             auth_url=self.keystone.url,
@@ -181,9 +178,7 @@ class Cloud:
     def cinder(self) -> Cinder:
         """The block storage service."""
         return Cinder(
-            self.paths,
-            self.supervisor,
-            self.environment,
+            self._place,
             port=self.ports["cinder"],
             database=self.mariadb.url("cinder"),
             transport=self.rabbitmq.url,
@@ -196,9 +191,7 @@ class Cloud:
     def horizon(self) -> Horizon:
         """The web pages."""
         return Horizon(
-            self.paths,
-            self.supervisor,
-            self.environment,
+            self._place,
             port=self.ports["horizon"],
             auth_url=self.keystone.url,
             secret_key=self.passwords["horizon"],
@@ -218,16 +211,13 @@ class Cloud:
     def instances(self) -> Instances:
         """Everything else that instances need."""
         return Instances(
-            self.paths,
-            self.supervisor,
-            self.environment,
+            self._place,
             self.libvirt,
             ports=self.ports,
             passwords=self.passwords,
             database=self.mariadb.url,
             transport=self.rabbitmq.url,
             auth_url=self.keystone.url,
-            once=self._once,
         )
 
     def connect(self) -> Any:
@@ -256,7 +246,7 @@ class Cloud:
             Step("mariadb", "MariaDB", lambda: self.mariadb.start(_DATABASES), ("packages",)),
             Step("rabbitmq", "RabbitMQ", self.rabbitmq.start, ("packages",)),
             Step("vpool", "the vPool service", self.vpool.start, ("packages",)),
-            Step("keystone-database", "Keystone's database", self._prepare_keystone, ("environment", "mariadb")),
+            Step("keystone-database", "Keystone's database", self.keystone.prepare, ("environment", "mariadb")),
             Step("keystone", "Keystone", self.keystone.start, ("keystone-database",)),
             Step("catalog", "users and endpoints", lambda: self._fill_catalog(storage_only), ("keystone",)),
             *([] if storage_only else self.instances.steps()),
@@ -268,9 +258,9 @@ class Cloud:
             ),
             Step("cinder", "Cinder", self.cinder.start, ("cinder-database",)),
             Step("backend", "Cinder's vPool backend", self._await_backend, ("catalog", "cinder")),
-            Step("glance-database", "Glance's database", self._prepare_glance, ("environment", "mariadb")),
+            Step("glance-database", "Glance's database", self.glance.prepare, ("environment", "mariadb")),
             Step("glance", "Glance", self.glance.start, ("glance-database",)),
-            Step("horizon-files", "Horizon's style sheets", self._prepare_horizon, ("environment",)),
+            Step("horizon-files", "Horizon's style sheets", self.horizon.prepare, ("environment",)),
             Step("horizon", "Horizon", self.horizon.start, ("horizon-files",)),
         ]
 
@@ -280,22 +270,9 @@ class Cloud:
         packages.install(missing, self.paths.log / "packages.log")
         return f"{', '.join(missing) or 'an interrupted installation'} installed, no service started"
 
-    def _prepare_keystone(self) -> str:
-        self.keystone.configure()
-        # The bootstrap writes Keystone's own endpoint.
-        return self._once("keystone-database", self.keystone.url, self.keystone.prepare)
-
-    def _prepare_glance(self) -> str:
-        self.glance.configure()
-        return self._once("glance-database", "", self.glance.prepare)
-
     def _prepare_cinder(self) -> str:
-        self.cinder.configure({self.vpool.pool: self.vpool.backend()})
-        return self._once("cinder-database", "", self.cinder.prepare)
-
-    def _prepare_horizon(self) -> str:
-        self.horizon.configure()
-        return self._once("horizon-files", self.horizon.settings_version, self.horizon.prepare)
+        self.cinder.offer({self.vpool.pool: self.vpool.backend()})
+        return self.cinder.prepare()
 
     def _fill_catalog(self, storage_only: bool) -> str:
         endpoints: tuple[Endpoint, ...] = (
@@ -308,7 +285,7 @@ class Cloud:
         if not storage_only:
             endpoints, names = endpoints + self.instances.endpoints, names + Instances.users
         users = {name: self.passwords[name] for name in names}
-        return self._once("catalog", repr(endpoints), lambda: fill_catalog(self.connect(), users, endpoints))
+        return self._place.once("catalog", repr(endpoints), lambda: fill_catalog(self.connect(), users, endpoints))
 
     def _await_backend(self) -> str:
         cloud, since = self.connect(), self.supervisor.started(Cinder.volume)
@@ -320,16 +297,6 @@ class Cloud:
         self.supervisor.wait_ready(Cinder.volume, offered)
         make_volume_type(cloud, self.vpool.pool)
         return "offered by the scheduler"
-
-    def _once(self, name: str, about: str, action: Callable[[], object]) -> str:
-        """Run an action unless it has succeeded before with the same OpenStack and the same ``about``."""
-        marker = self.paths.data / f".{name}"
-        text = f"{self.environment.openstack_version} {about}"
-        if marker.exists() and marker.read_text() == text:
-            return "found"
-        action()
-        marker.write_text(text)
-        return "made"
 
 
 def _own_version() -> str:

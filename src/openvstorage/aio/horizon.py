@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from openvstorage.aio import uwsgi
 from openvstorage.aio.command import run
-from openvstorage.aio.environment import Environment
-from openvstorage.aio.paths import Paths, write_private
-from openvstorage.aio.supervisor import Supervisor, base_environment
+from openvstorage.aio.paths import write_private
+from openvstorage.aio.service import Place, Service
+from openvstorage.aio.supervisor import Program, base_environment
 
 __all__ = ["Horizon"]
 
@@ -30,7 +30,7 @@ _PAGES = {
 }
 
 
-class Horizon:
+class Horizon(Service):
     """The web pages, for browsers on this machine or at the other end of an SSH tunnel.
 
     :param port: on 127.0.0.1.
@@ -39,27 +39,18 @@ class Horizon:
     """
 
     name = "horizon"
+    title = "Horizon"
+    path = "/"
+    # The page where one logs in.
+    probe = "auth/login/"
+    made = "files"
 
-    def __init__(
-        self,
-        paths: Paths,
-        supervisor: Supervisor,
-        environment: Environment,
-        *,
-        port: int,
-        auth_url: str,
-        secret_key: str,
-    ) -> None:
-        self._paths = paths
-        self._supervisor = supervisor
-        self._environment = environment
-        self._port = port
+    def __init__(self, place: Place, *, port: int, auth_url: str, secret_key: str) -> None:
         # Horizon imports ``local.local_settings`` from the first place on Python's path that has it, so its own
         # directory among the installed packages stays as released.
-        self._python_path = paths.etc / "horizon"
-        self._file = self._python_path / "local" / "local_settings.py"
-        self._static = paths.data / "horizon" / "static"
-        self._sessions = paths.data / "horizon" / "sessions"
+        super().__init__(place, port, "local/local_settings.py")
+        self._static = place.paths.data / "horizon" / "static"
+        self._sessions = place.paths.data / "horizon" / "sessions"
         self._settings: Mapping[str, object] = {
             "DEBUG": False,
             "ALLOWED_HOSTS": ["127.0.0.1", "localhost"],
@@ -86,28 +77,30 @@ class Horizon:
         }
 
     @property
-    def url(self) -> str:
-        """What a browser on this machine opens."""
-        return f"http://127.0.0.1:{self._port}/"
-
-    @property
     def settings_version(self) -> str:
         """A text that changes when the settings do; they must have been written."""
-        return hashlib.sha256(self._file.read_bytes()).hexdigest()
+        return hashlib.sha256(self._configuration.read_bytes()).hexdigest()
 
     def configure(self) -> None:
         """Write the settings (mode 0600) and make the directory of sessions."""
-        write_private(self._file.with_name("__init__.py"), "")
+        write_private(self._configuration.with_name("__init__.py"), "")
         lines = [
             "from openstack_dashboard.settings import HORIZON_CONFIG",
             f"HORIZON_CONFIG.update({_PAGES!r})",
             *(f"{name} = {value!r}" for name, value in self._settings.items()),
         ]
-        write_private(self._file, "\n".join(lines) + "\n")
+        write_private(self._configuration, "\n".join(lines) + "\n")
         self._sessions.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def prepare(self) -> None:
-        """Gather the style sheets and scripts that pages load. Blocks for seconds. Raises CommandFailed."""
+    @property
+    def _about(self) -> str:
+        return self.settings_version
+
+    @property
+    def _variables(self) -> Mapping[str, str]:
+        return {"PYTHONPATH": str(self._configuration.parents[1])}
+
+    def _make(self) -> None:
         run(
             "the gathering of Horizon's style sheets and scripts",
             # Everything else that comes up at the same time is waited for by something.
@@ -120,9 +113,8 @@ class Horizon:
             },
         )
 
-    def start(self) -> str:
-        """Start the web server; blocks until it shows the page where one logs in. Raises ProgramFailed."""
-        program = uwsgi.uwsgi_program(
+    def _api(self) -> Program:
+        return uwsgi.uwsgi_program(
             self.name,
             self._environment,
             "openstack_dashboard.wsgi",
@@ -133,10 +125,5 @@ class Horizon:
             # One is enough for a person, and each takes seconds to start.
             processes=1,
             version=self._environment.version,
-            files=(self._file,),
+            files=(self._configuration,),
         )
-        return uwsgi.serve(self._supervisor, program, f"{self.url}auth/login/")
-
-    @property
-    def _variables(self) -> dict[str, str]:
-        return {"PYTHONPATH": str(self._python_path)}

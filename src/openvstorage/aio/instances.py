@@ -6,16 +6,14 @@ from collections.abc import Callable, Mapping
 
 from openvstorage.aio import acceleration
 from openvstorage.aio.catalog import Endpoint, connect, host_is_usable, make_flavors
-from openvstorage.aio.environment import Environment
 from openvstorage.aio.errors import ProgramFailed
 from openvstorage.aio.image import make_image
 from openvstorage.aio.libvirt import Libvirt
 from openvstorage.aio.neutron import Neutron
 from openvstorage.aio.nova import Nova
-from openvstorage.aio.paths import Paths
 from openvstorage.aio.placement import Placement
+from openvstorage.aio.service import Place
 from openvstorage.aio.steps import Step
-from openvstorage.aio.supervisor import Supervisor
 
 __all__ = ["Instances"]
 
@@ -28,7 +26,6 @@ class Instances:
     :param database: gives the SQLAlchemy URL of a database.
     :param transport: oslo.messaging URL.
     :param auth_url: Keystone.
-    :param once: does what has not been done before, see ``Cloud``.
     """
 
     users = ("placement", "neutron", "nova")
@@ -38,9 +35,7 @@ class Instances:
 
     def __init__(
         self,
-        paths: Paths,
-        supervisor: Supervisor,
-        environment: Environment,
+        place: Place,
         libvirt: Libvirt,
         *,
         ports: Mapping[str, int],
@@ -48,28 +43,20 @@ class Instances:
         database: Callable[[str], str],
         transport: str,
         auth_url: str,
-        once: Callable[[str, str, Callable[[], object]], str],
     ) -> None:
-        self._paths = paths
-        self._supervisor = supervisor
-        self._environment = environment
-        self._once = once
+        self._place = place
         self._libvirt = libvirt
         self._auth_url = auth_url
         self._admin_password = passwords["admin"]
         self.placement = Placement(
-            paths,
-            supervisor,
-            environment,
+            place,
             port=ports["placement"],
             database=database("placement"),
             auth_url=auth_url,
             password=passwords["placement"],
         )
         self.neutron = Neutron(
-            paths,
-            supervisor,
-            environment,
+            place,
             port=ports["neutron"],
             database=database("neutron"),
             transport=transport,
@@ -77,9 +64,7 @@ class Instances:
             password=passwords["neutron"],
         )
         self.nova = Nova(
-            paths,
-            supervisor,
-            environment,
+            place,
             port=ports["nova"],
             api_database=database("nova_api"),
             database=database("nova"),
@@ -102,13 +87,13 @@ class Instances:
         """Return the steps that bring this part up; they need some of the cloud's own."""
         databases = ("environment", "mariadb")
         return [
-            Step("nova-database", "Nova's databases", self._prepare_nova, (*databases, "rabbitmq")),
+            Step("nova-database", "Nova's databases", self.nova.prepare, (*databases, "rabbitmq")),
             # The services log in as soon as they start.
             Step("nova", "Nova", self.nova.start, ("nova-database", "catalog")),
             Step("libvirt", "libvirt", self._libvirt.start, ("packages",)),
             Step("acceleration", "a guest, to try KVM", self._choose_acceleration, ("packages",)),
             Step("bindings", "libvirt's Python bindings", self._link_bindings, ("packages", "environment")),
-            Step("placement-database", "Placement's database", self._prepare_placement, databases),
+            Step("placement-database", "Placement's database", self.placement.prepare, databases),
             Step("placement", "Placement", self.placement.start, ("placement-database",)),
             Step(
                 "compute",
@@ -116,30 +101,20 @@ class Instances:
                 self._start_compute,
                 ("libvirt", "bindings", "acceleration", "nova", "placement"),
             ),
-            Step("neutron-database", "Neutron's database", self._prepare_neutron, databases),
+            Step("neutron-database", "Neutron's database", self.neutron.prepare, databases),
             Step("neutron", "Neutron's API", self.neutron.start, ("neutron-database",)),
             Step("host", "Nova's host", self._await_host, ("compute", "neutron")),
         ]
 
     def _link_bindings(self) -> str:
-        self._environment.link_modules("libvirt", "libvirtmod", "libvirt_qemu", "libvirtmod_qemu")
+        self._place.environment.link_modules("libvirt", "libvirtmod", "libvirt_qemu", "libvirtmod_qemu")
         return "Debian's linked"
 
     def _choose_acceleration(self) -> str:
-        chosen = self.acceleration = acceleration.choose(self._paths.etc / "acceleration.json", make_image(self._paths))
+        chosen = self.acceleration = acceleration.choose(
+            self._place.paths.etc / "acceleration.json", make_image(self._place.paths)
+        )
         return f"{'KVM' if chosen.virt_type == 'kvm' else 'TCG'}, because {chosen.reason}"
-
-    def _prepare_nova(self) -> str:
-        self.nova.configure()
-        return self._once("nova-database", "", self.nova.prepare)
-
-    def _prepare_neutron(self) -> str:
-        self.neutron.configure()
-        return self._once("neutron-database", "", self.neutron.prepare)
-
-    def _prepare_placement(self) -> str:
-        self.placement.configure()
-        return self._once("placement-database", "", self.placement.prepare)
 
     def _start_compute(self) -> str:
         self.nova.configure_compute(self.acceleration.virt_type)
@@ -148,14 +123,16 @@ class Instances:
     def _await_host(self) -> str:
         cloud = connect(self._auth_url, self._admin_password)
         make_flavors(cloud)
-        since = self._supervisor.started(Nova.compute)
+        since = self._place.supervisor.started(Nova.compute)
         # The scheduler finds it, and Placement knows what it has: an instance asked for before that goes to "error".
-        self._supervisor.wait_ready(Nova.compute, lambda: self._controller_runs() and host_is_usable(cloud, since))
+        self._place.supervisor.wait_ready(
+            Nova.compute, lambda: self._controller_runs() and host_is_usable(cloud, since)
+        )
         return "takes instances"
 
     def _controller_runs(self) -> bool:
         """Whether the services run that the compute service waits for in vain without end. Raises ProgramFailed."""
         for name in (Nova.conductor, Nova.scheduler):
-            if self._supervisor.identity(name) is None:
-                raise ProgramFailed(name, "has ended", self._supervisor.log(name))
+            if self._place.supervisor.identity(name) is None:
+                raise ProgramFailed(name, "has ended", self._place.supervisor.log(name))
         return True

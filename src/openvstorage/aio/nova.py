@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from openvstorage.aio import uwsgi
-from openvstorage.aio.command import run
-from openvstorage.aio.environment import Environment
 from openvstorage.aio.errors import CommandFailed
 from openvstorage.aio.ini import LOG_LEVELS, Sections, service_user, token_checks, write_ini
-from openvstorage.aio.paths import Paths
-from openvstorage.aio.supervisor import Program, Supervisor
+from openvstorage.aio.service import Place, Service
+from openvstorage.aio.supervisor import Program
+from openvstorage.aio.uwsgi import uwsgi_program
 
 __all__ = ["Nova"]
 
@@ -30,7 +28,7 @@ _PRIVILEGED = (
 )
 
 
-class Nova:
+class Nova(Service):
     """The compute service.
 
     :param port: of its API on 127.0.0.1.
@@ -42,6 +40,9 @@ class Nova:
     :param libvirt_uri: where guests are run.
     """
 
+    name = "nova"
+    title = "Nova"
+    path = "/v2.1"
     api = "nova-api"
     conductor = "nova-conductor"
     scheduler = "nova-scheduler"
@@ -50,9 +51,7 @@ class Nova:
 
     def __init__(
         self,
-        paths: Paths,
-        supervisor: Supervisor,
-        environment: Environment,
+        place: Place,
         *,
         port: int,
         api_database: str,
@@ -62,29 +61,26 @@ class Nova:
         passwords: Mapping[str, str],
         libvirt_uri: str,
     ) -> None:
-        self._paths = paths
-        self._supervisor = supervisor
-        self._environment = environment
-        self._port = port
-        self._configuration = paths.etc / "nova" / "nova.conf"
+        super().__init__(place, port, "nova.conf")
         # Only what is meant to reach the databases is told of them.
         self._databases_configuration = self._configuration.with_name("nova-databases.conf")
         self._compute_configuration = self._configuration.with_name("nova-compute.conf")
-        self._paste = paths.venv / "etc" / "nova" / "api-paste.ini"
+        self._paste = place.paths.venv / "etc" / "nova" / "api-paste.ini"
         self._libvirt_uri = libvirt_uri
-        self.instances = paths.data / "nova" / "instances"
+        self.instances = place.paths.data / "nova" / "instances"
+        self._directories = (self.instances,)
         me = service_user(auth_url, "nova", passwords["nova"])
         self._databases: Sections = {
             "api_database": {"connection": api_database, "max_pool_size": 10},
             "database": {"connection": database, "max_pool_size": 10},
         }
-        self._sections: Sections = {
+        self._sections = {
             "DEFAULT": {
                 "my_ip": "127.0.0.1",
                 "host": _HOST,
                 "transport_url": transport,
                 "state_path": self.instances.parent,
-                "rootwrap_config": paths.venv / "etc" / "nova" / "rootwrap.conf",
+                "rootwrap_config": place.paths.venv / "etc" / "nova" / "rootwrap.conf",
                 # There is nobody who would plug one.
                 "vif_plugging_is_fatal": False,
                 "vif_plugging_timeout": 0,
@@ -100,7 +96,7 @@ class Nova:
                 "default_log_levels": LOG_LEVELS,
             },
             "api": {"auth_strategy": "keystone"},
-            "oslo_concurrency": {"lock_path": paths.run},
+            "oslo_concurrency": {"lock_path": place.paths.run},
             "conductor": {"workers": 1},
             "scheduler": {"workers": 1, "discover_hosts_in_cells_interval": 10},
             "vnc": {"enabled": False},
@@ -112,16 +108,10 @@ class Nova:
             "keystone_authtoken": token_checks(auth_url, "nova", passwords["nova"]),
         }
 
-    @property
-    def url(self) -> str:
-        """Its endpoint."""
-        return f"http://127.0.0.1:{self._port}/v2.1"
-
     def configure(self) -> None:
         """Write the configuration that all its programs share, and make the directory of instances."""
-        write_ini(self._configuration, self._sections)
+        super().configure()
         write_ini(self._databases_configuration, self._databases)
-        self.instances.mkdir(parents=True, exist_ok=True)
 
     def configure_compute(self, virt_type: str) -> None:
         """Write what the compute service has to know besides: ``kvm`` or ``qemu``, and where libvirt is."""
@@ -143,37 +133,42 @@ class Nova:
         }
         write_ini(self._compute_configuration, sections)
 
-    def prepare(self) -> None:
-        """Bring the databases' schemas up to date, and make the cells. Raises CommandFailed."""
-        self._manage("api_db", "sync")
-        self._manage("cell_v2", "map_cell0", "--database_connection", _CELL0_URL)
-        try:
-            words = ("--name", "cell1", "--database_connection", _CELL_URL, "--transport-url", _CELL_TRANSPORT)
-            self._manage("cell_v2", "create_cell", *words)
-        except CommandFailed as error:
-            if error.status != _CELL_EXISTS:
-                raise
-        self._manage("db", "sync")
-
-    def start(self) -> str:
-        """Start API, conductor and scheduler; blocks until the API answers. Raises ProgramFailed."""
-        controller = (self._configuration, self._databases_configuration)
-        program = uwsgi.uwsgi_program(
-            self.api,
-            self._environment,
-            "nova.wsgi.osapi_compute",
-            self._port,
-            variables={"OS_NOVA_CONFIG_FILES": ";".join(map(str, (self._paste, *controller)))},
-            version=self._environment.openstack_version,
-            files=controller,
-        )
-        others = [self._service(name, *controller) for name in (self.conductor, self.scheduler)]
-        return uwsgi.serve(self._supervisor, program, self.url, *others)
-
     def start_compute(self) -> str:
         """Start the compute service; does not wait until it serves. Raises OSError."""
         program = self._service(self.compute, self._configuration, self._compute_configuration)
         return "started" if self._supervisor.start(program) else "running"
+
+    @property
+    def _controller(self) -> tuple[Path, ...]:
+        return self._configuration, self._databases_configuration
+
+    def _make(self) -> None:
+        self._manage_nova("api_db", "sync")
+        self._manage_nova("cell_v2", "map_cell0", "--database_connection", _CELL0_URL)
+        try:
+            words = ("--name", "cell1", "--database_connection", _CELL_URL, "--transport-url", _CELL_TRANSPORT)
+            self._manage_nova("cell_v2", "create_cell", *words)
+        except CommandFailed as error:
+            if error.status != _CELL_EXISTS:
+                raise
+        self._manage_nova("db", "sync")
+
+    def _manage_nova(self, *words: str) -> None:
+        self._manage("nova-manage", *_options(self._controller), *words)
+
+    def _api(self) -> Program:
+        return uwsgi_program(
+            self.api,
+            self._environment,
+            "nova.wsgi.osapi_compute",
+            self._port,
+            variables={"OS_NOVA_CONFIG_FILES": ";".join(map(str, (self._paste, *self._controller)))},
+            version=self._environment.openstack_version,
+            files=self._controller,
+        )
+
+    def _others(self) -> tuple[Program, ...]:
+        return tuple(self._service(name, *self._controller) for name in (self.conductor, self.scheduler))
 
     def _service(self, name: str, *files: Path) -> Program:
         return Program(
@@ -183,14 +178,6 @@ class Nova:
             # Our plug-in runs in the compute service.
             version=self._environment.version if name == self.compute else self._environment.openstack_version,
             stop_seconds=20,
-        )
-
-    def _manage(self, *words: str) -> None:
-        files = (self._configuration, self._databases_configuration)
-        run(
-            "the set-up of Nova's databases",
-            [self._environment.program("nova-manage"), *_options(files), *words],
-            self._paths.log / "nova-manage.log",
         )
 
 

@@ -10,6 +10,7 @@ import pytest
 from openvstorage.aio.environment import Environment
 from openvstorage.aio.horizon import Horizon
 from openvstorage.aio.paths import Paths
+from openvstorage.aio.service import Place
 from openvstorage.aio.supervisor import Supervisor
 
 
@@ -18,9 +19,7 @@ def horizon(tmp_path: Path) -> Horizon:
     paths = Paths.of(tmp_path / "state")
     paths.create()
     return Horizon(
-        paths,
-        Supervisor(paths),
-        Environment(paths),
+        Place(paths, Supervisor(paths), Environment(paths)),
         port=12345,
         auth_url="http://127.0.0.1:5000/v3",
         secret_key="what-it-signs-with",
