@@ -8,13 +8,12 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from tests.support.audit import audit, calm
-from tests.support.crash import kill, kill_daemons
+from tests.support.crash import kill
 from tests.support.crash_writer import SLOT, Ledger, Writer, numbers
 from tests.support.engine import Engine, TaskFailed, engine
 from tests.support.qemus import bin_dirs
@@ -133,12 +132,6 @@ def _read_all(grant: dict[str, object]) -> bytes:
     with connect(grant) as nbd:
         assert nbd.size == grant["size"]
         return nbd.read(0, nbd.size)
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path / "pool"
-    kill_daemons(tmp_path / "pool")
 
 
 @pytest.mark.parametrize("qemu", bin_dirs().values(), ids=bin_dirs().keys())
