@@ -31,7 +31,7 @@ $(UV): Makefile
 
 install: .venv/.made ## make .venv with the command `openvstorage`
 
-packages: ## install the Debian packages that tests need, starting no service
+packages: install ## install the Debian packages that tests need, starting no service
 	sh tests/support/debian-packages.sh
 
 demo: install ## bring up a real OpenStack with a vPool on this machine, and show that it works

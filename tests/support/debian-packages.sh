@@ -1,8 +1,10 @@
 #!/bin/sh
 # Installs the Debian packages that the tests need and that are missing, and those named as arguments, and starts or enables
 # none of their services.
-# Does nothing, and needs no root, when all are there.
+# Does nothing, and needs no root, when all are there. systemd's checker of units is unpacked below var where it is missing.
 set -eu
+
+.venv/bin/python -m tests.support.systemd
 
 packages="fio libnbd-bin postgresql qemu-system-common qemu-utils $*"
 
