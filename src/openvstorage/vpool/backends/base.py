@@ -29,22 +29,6 @@ class PoolFull(BackendError):
 
 
 @dataclass(frozen=True, slots=True)
-class Capabilities:
-    """What a backend can do.
-
-    :ivar online_snapshot: while a client writes, without an I/O error.
-    :ivar atomic_group: snapshots of several vDisks of one instant.
-    :ivar online_resize: grows a vDisk in use.
-    :ivar fencing: how far :meth:`fence` reaches: ``node`` (only writers on this node) or ``cluster``.
-    """
-
-    online_snapshot: bool
-    atomic_group: bool
-    online_resize: bool
-    fencing: str
-
-
-@dataclass(frozen=True, slots=True)
 class PoolStats:
     """How full a pool is, in bytes.
 
@@ -106,9 +90,6 @@ class BlockGraph(Protocol):
 
 class Backend(Protocol):
     """See the module's text. References come from the ``plan`` methods."""
-
-    def capabilities(self) -> Capabilities:
-        """:returns: what this backend can do."""
 
     # rows
 

@@ -8,9 +8,9 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["Output", "spawn"]
+from openvstorage.vpool.image_lock import tells_of_a_lock
 
-_LOCKED = re.compile(r'Failed to get (shared )?"[^"]+" lock')
+__all__ = ["Output", "spawn"]
 
 
 class Output:
@@ -30,7 +30,7 @@ class Output:
 
     def tells_of_a_lock(self) -> bool:
         """Whether it complains that another process holds the lock of an image."""
-        return bool(_LOCKED.search(self.text()))
+        return tells_of_a_lock(self.text())
 
 
 def spawn(words: Sequence[str], log_file: Path, fds: Sequence[int] = ()) -> tuple[int, Output]:

@@ -16,7 +16,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from openvstorage.vpool.backends.base import (
     BackendError,
     BlockGraph,
-    Capabilities,
     ExportSpec,
     Merge,
     PoolFull,
@@ -65,10 +64,6 @@ class LayersBackend:
         self._looked_at = ""
         self._sweeping = asyncio.Lock()
         self._stats: PoolStats | None = None
-
-    def capabilities(self) -> Capabilities:
-        """:returns: what a local directory allows: everything but reaching another node's writers."""
-        return Capabilities(online_snapshot=True, atomic_group=True, online_resize=True, fencing="node")
 
     # rows
 

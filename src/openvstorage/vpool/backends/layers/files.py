@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import json
 import os
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from openvstorage.vpool.backends.base import BackendError, PoolFull
+from openvstorage.vpool.image_lock import tells_of_a_lock
 
 SUFFIX = ".qcow2"
 LOCK_PATIENCE_SECONDS = 5.0
 LOCK_RETRY_SECONDS = 0.1
-_LOCKED = re.compile(r'Failed to get (shared )?"[^"]+" lock')
 
 
 class Locked(BackendError):
@@ -207,7 +206,7 @@ class LayerFiles:
             text = err.decode(errors="replace").strip()
             if "No space left on device" in text or "Disk quota exceeded" in text:
                 raise PoolFull()
-            failure = Locked if _LOCKED.search(text) else BackendError
+            failure = Locked if tells_of_a_lock(text) else BackendError
             raise failure(f"{Path(program).name} {arguments[0]} failed: {text}")
         return out.decode()
 
