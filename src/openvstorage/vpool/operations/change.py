@@ -239,4 +239,5 @@ class DeleteVDisk(Operation):
 
     async def after(self) -> None:
         await self.context.fleet.stop(self.vdisk)
+        self.context.fleet.drop_log(self.vdisk)
         self.context.tidy()

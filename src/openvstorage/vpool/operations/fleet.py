@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,7 @@ class Fleet:
             daemon = await StorageDaemon.launch(
                 self._build.storage_daemon,
                 self.run_dir,
-                self._log_dir / f"{vdisk}.log",
+                self._log_of(vdisk),
                 vdisk=vdisk,
                 epoch=epoch,
                 listener=self._listeners[vdisk] if listens else None,
@@ -194,6 +194,20 @@ class Fleet:
                 self._keep(vdisk, daemon)
             else:
                 self._daemons.pop(vdisk, None)
+
+    def drop_log(self, vdisk: str) -> None:
+        """Remove what the daemons of a vDisk that is gone have printed; nothing happens while one of them lives."""
+        if self.get(vdisk) is None:
+            self._log_of(vdisk).unlink(missing_ok=True)
+
+    def drop_logs_but(self, known: Collection[str]) -> None:
+        """:meth:`drop_log` of every vDisk but these. Call while no daemons are started but for these."""
+        for path in self._log_dir.glob(self._log_of("*").name):
+            if path.stem not in known:
+                self.drop_log(path.stem)
+
+    def _log_of(self, vdisk: str) -> Path:
+        return self._log_dir / f"{vdisk}.log"
 
     async def detach(self) -> None:
         """Let go of all daemons; they live on for the next service process."""

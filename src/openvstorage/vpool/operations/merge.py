@@ -128,6 +128,7 @@ class FoldFrozen(Operation):
             await stream_into(self.context, daemon, spare, self.args["base"], self.give_way)
         finally:
             await self.context.fleet.stop(spare)
+            self.context.fleet.drop_log(spare)
         await self.context.backend.settle(spare)
 
     async def swap(self) -> None:

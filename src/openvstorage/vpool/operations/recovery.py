@@ -42,6 +42,7 @@ async def recover(context: Context, tasks: Tasks, housekeeping: Housekeeping) ->
         log.warning("a file that the model does not know was set aside: %s", place)
     async with context.db.read() as session:
         exported = list(await session.scalars(select(Export.vdisk_guid)))
+        context.fleet.drop_logs_but(set(await session.scalars(select(VDisk.guid))))
     for vdisk in exported:
         housekeeping.respawn(vdisk)
     housekeeping.allow_respawns()
