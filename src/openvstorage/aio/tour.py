@@ -67,13 +67,14 @@ class Tour:
             edge = EdgeEvidence(client, status["vpool_guid"], logs / "tour.log")
             self._clean(user)
             image = make_image(self._cloud.paths)
-            steps = TourSteps(user, edge, image, self._cloud.vpool.pool, corrupt=self._corrupt).all()
-            if self._with_instances:
-                steps += self._instance_steps(user, edge, image).all()
-            for name, action in steps:
+            for name, action in self._steps(user, edge, image):
                 self._step(user, name, action)
         self._console.print(f"All {len(self._report.steps)} steps are proved; see {self._report.file}", soft_wrap=True)
         return self._report
+
+    def _steps(self, user: User, edge: EdgeEvidence, image: Path) -> list[tuple[str, Callable[[], str]]]:
+        steps = TourSteps(user, edge, image, self._cloud.vpool.pool, corrupt=self._corrupt).all()
+        return steps + self._instance_steps(user, edge, image).all() if self._with_instances else steps
 
     def _instance_steps(self, user: User, edge: EdgeEvidence, image: Path) -> InstanceSteps:
         cloud = self._cloud

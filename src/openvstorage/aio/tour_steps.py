@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from openvstorage.aio.evidence import Content, EdgeEvidence, content_of_file, expect
@@ -19,6 +20,7 @@ _PATCH_OFFSET = 32 * 1024**2
 _PATCH = bytes([0x5A]) * 65536
 _SECOND_PATCH = bytes([0xA7]) * 65536
 _AT_ONCE = 20
+_READERS = 3
 _CHUNK = bytes(4 * 1024**2)
 
 
@@ -132,8 +134,11 @@ class TourSteps:
         for number, name in enumerate(names):
             self._begin_volume(name, *sources[number % 2], "--size", "1")
         self._user.wait_all(names)
-        for name in names:
-            self._compare(f"volume {name}", self._vdisk(name), _GIB, self._original())
+        original = self._original()
+        with ThreadPoolExecutor(_READERS) as pool:
+            compared = pool.map(lambda name: self._compare(f"volume {name}", self._vdisk(name), _GIB, original), names)
+            # What differs is raised where the results are taken.
+            list(compared)
         return f"through the edge: each of the {len(names)} has {_GIB} bytes, the image's first, the rest zero"
 
     def _delete_from_the_root(self) -> str:
