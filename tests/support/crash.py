@@ -51,12 +51,31 @@ class Killer:
         with self.journal.open("a") as file:
             file.write(f"{operation}:{name}\n")
         if self.seen == self.at:
-            os.kill(os.getpid(), signal.SIGKILL)
+            await self.strike()
         self.seen += 1
+
+    async def strike(self) -> None:
+        """Does not return."""
+        os.kill(os.getpid(), signal.SIGKILL)
 
     def passed(self) -> list[str]:
         """:returns: the boundaries as ``type:name``, in their order."""
         return self.journal.read_text().split() if self.journal.exists() else []
+
+
+@dataclass
+class Hanger(Killer):
+    """The same, but at the n-th boundary the operation hangs for ever.
+
+    :ivar reached: set when it does.
+    """
+
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def strike(self) -> None:
+        """Does not return."""
+        self.reached.set()
+        await asyncio.Event().wait()
 
 
 def in_child(work: Callable[[], Coroutine[Any, Any, None]]) -> bool:

@@ -169,11 +169,16 @@ class Tasks:
             await session.execute(delete(Task).where(Task.created_at < limit, Task.finished_at < limit))
 
     async def close(self) -> None:
-        """Let running tasks come to an end; called when no new ones arrive any more."""
+        """Let running tasks come to an end; called when no new ones arrive any more.
+
+        One that hangs is cut off, which is to it as a crash at that point: no transaction is half done, its
+        operation stays in the journal, and the next start finishes it or takes it back.
+        """
         if self._running:
             _, late = await asyncio.wait(set(self._running.values()), timeout=CLOSE_SECONDS)
             for task in late:
-                task.cancel()  # the journal finishes it at the next start
+                log.warning("%s is cut off: it has not ended within %.0f seconds", task.get_name(), CLOSE_SECONDS)
+                task.cancel()
             if late:
                 await asyncio.wait(late, timeout=CANCEL_SECONDS)
 
