@@ -7,7 +7,10 @@ BIN := .venv/bin
 STATE ?= var/aio
 # STORAGE_ONLY=1 leaves instances out: no Nova, no guests, half the memory.
 STORAGE_ONLY ?=
-UP := $(BIN)/openvstorage aio up --state $(STATE) $(if $(STORAGE_ONLY),--storage-only)
+# EDGE_TLS=1 serves vDisks with TLS, EDGE_TLS=0 plainly; without it as the last time, at first plainly.
+EDGE_TLS ?=
+EDGE := $(if $(EDGE_TLS),$(if $(filter 0,$(EDGE_TLS)),--no-edge-tls,--edge-tls))
+UP := $(BIN)/openvstorage aio up --state $(STATE) $(if $(STORAGE_ONLY),--storage-only) $(EDGE)
 PYTEST_OPTIONS ?=
 # The Python of the machine, never one that uv would fetch.
 export UV_PYTHON_DOWNLOADS := never

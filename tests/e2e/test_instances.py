@@ -20,6 +20,7 @@ from rich.console import Console as Terminal
 from tests.e2e.conftest import AllInOne
 
 from openvstorage.aio import image
+from openvstorage.aio.certificates import TOUR
 from openvstorage.aio.cloud import Cloud
 from openvstorage.aio.evidence import EdgeEvidence
 from openvstorage.aio.paths import Paths
@@ -49,7 +50,8 @@ class Guest:
         ):
             user = User(shell, "instances-", cloud.paths.log)
             user.ids = self.ids
-            edge = EdgeEvidence(client, status["vpool_guid"], cloud.paths.log / "e2e.log")
+            certificate = cloud.certificates.directory(TOUR)
+            edge = EdgeEvidence(client, status["vpool_guid"], cloud.paths.log / "e2e.log", certificate)
             picture = image.make_image(cloud.paths)
             steps = InstanceSteps(
                 user,

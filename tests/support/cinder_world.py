@@ -17,6 +17,7 @@ from tests.support.standin29_tls import Authority
 from tests.support.vpool_service import VpoolService
 
 from openvstorage.aio.catalog import make_volume_type, offered_backends
+from openvstorage.aio.certificates import TOUR
 from openvstorage.aio.cinder import Cinder
 from openvstorage.aio.cloud import Cloud
 from openvstorage.aio.evidence import EdgeEvidence
@@ -36,10 +37,10 @@ class Vpool:
     :ivar client: of its service. :ivar edge: reads and writes its vDisks.
     """
 
-    def __init__(self, status: dict[str, Any], log: Path) -> None:
+    def __init__(self, status: dict[str, Any], log: Path, certificate: Path) -> None:
         self.guid = str(status["vpool_guid"])
         self.client = Client.from_status(status)
-        self.edge = EdgeEvidence(self.client, self.guid, log)
+        self.edge = EdgeEvidence(self.client, self.guid, log, certificate)
 
     def vdisks(self) -> dict[str, str]:
         """Give the names of all vDisks by guid."""
@@ -85,7 +86,9 @@ class CinderWorld:
             self.gates = [one, other]
             log = self._work / "edge.log"
             self.services = {FIRST: first, SECOND: second.status}
-            self.vpools = {FIRST: Vpool(first, log), SECOND: Vpool(second.status, log)}
+            # The first one's edge may have TLS.
+            tour = self.cloud.certificates.directory(TOUR)
+            self.vpools = {name: Vpool(status, log, tour) for name, status in self.services.items()}
             self._additions.write_text(_configuration(one.port, authority.ca_file, second.status))
             self._additions.chmod(0o600)
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from openvstorage.aio.ini import LOG_LEVELS, Sections, service_user, token_check
 from openvstorage.aio.service import Place, Service
 from openvstorage.aio.supervisor import Program
 from openvstorage.aio.uwsgi import uwsgi_program
+from openvstorage.edge.tls import DIRECTORY_VARIABLE
 
 __all__ = ["Cinder"]
 
@@ -84,6 +86,16 @@ class Cinder(Service):
             "privsep_osbrick": helper,
         }
 
+    @staticmethod
+    def host_of_transfers() -> str:
+        """The name that it has where it opens volumes itself: the machine's, not the one of its services."""
+        return socket.gethostname()
+
+    @property
+    def certificate(self) -> Path:
+        """Directory of the certificate by which it does, where the edge has TLS."""
+        return self._paths.certificate(self.host_of_transfers())
+
     def offer(self, backends: Sections) -> None:
         """Have these backends, by name of their section; the next :meth:`configure` writes it."""
         enabled = {**self._sections["DEFAULT"], "enabled_backends": ",".join(backends)}
@@ -114,8 +126,11 @@ class Cinder(Service):
         )
 
     def _others(self) -> tuple[Program, ...]:
-        native = {_NATIVE_THREADS: os.environ[_NATIVE_THREADS]} if _NATIVE_THREADS in os.environ else {}
-        return self._service(self.scheduler, {}), self._service(self.volume, native)
+        # os-brick, which knows no backend section, opens volumes that move to another backend.
+        variables = {DIRECTORY_VARIABLE: str(self.certificate)}
+        if _NATIVE_THREADS in os.environ:
+            variables[_NATIVE_THREADS] = os.environ[_NATIVE_THREADS]
+        return self._service(self.scheduler, {}), self._service(self.volume, variables)
 
     def _service(self, name: str, variables: Mapping[str, str]) -> Program:
         return Program(

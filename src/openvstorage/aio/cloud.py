@@ -13,9 +13,11 @@ from rich.console import Console
 import openvstorage
 from openvstorage.aio import packages, preflight
 from openvstorage.aio.catalog import Endpoint, connect, fill_catalog, make_volume_type, offered_backends
+from openvstorage.aio.certificates import Certificates
 from openvstorage.aio.cinder import Cinder
 from openvstorage.aio.credentials import load_passwords, write_client_files
 from openvstorage.aio.environment import Environment
+from openvstorage.aio.errors import InstancesRun
 from openvstorage.aio.glance import Glance
 from openvstorage.aio.horizon import Horizon
 from openvstorage.aio.instances import Instances
@@ -76,10 +78,11 @@ class Cloud:
         self._place = Place(paths, self.supervisor, self.environment)
         self._console = console
 
-    def up(self, storage_only: bool = False) -> dict[str, float]:
+    def up(self, storage_only: bool = False, edge_tls: bool | None = None) -> dict[str, float]:
         """Bring everything up, or what is missing of it; blocks until Cinder takes volumes and Nova instances.
 
         :param storage_only: leave out what instances need; what runs of it is left alone.
+        :param edge_tls: whether vDisks are served with TLS from now on; None for what was chosen last, at first not.
         :returns: seconds by step.
 
         Raises AioError; what was started stays, so that it can be looked at and the next attempt goes on from there.
@@ -97,6 +100,7 @@ class Cloud:
         with self.paths.locked():
             for name in self._choose_ports():
                 self._console.print(f"  the port of {name} was taken by another program: it gets a new one")
+            self._choose_edge(self.vpool.edge_tls if edge_tls is None else edge_tls)
             write_client_files(self.paths, self.keystone.url, self.passwords["admin"])
             return run_steps(self._steps(missing, storage_only), self._console, self.supervisor.give_up)
 
@@ -154,6 +158,11 @@ class Cloud:
         return VPool(self.paths, self.supervisor, self.ports["vpool"], _own_version())
 
     @cached_property
+    def certificates(self) -> Certificates:
+        """By which programs open vDisks where the edge has TLS."""
+        return Certificates(self.paths, self.vpool)
+
+    @cached_property
     def keystone(self) -> Keystone:
         """The identity service."""
         return Keystone(
@@ -205,7 +214,7 @@ class Cloud:
     @cached_property
     def libvirt(self) -> Libvirt:
         """The daemon that runs guests."""
-        return Libvirt(self.paths, self.supervisor)
+        return Libvirt(self.paths, self.supervisor, self.paths.certificate(Nova.host))
 
     @cached_property
     def instances(self) -> Instances:
@@ -238,6 +247,16 @@ class Cloud:
         )
         return changed
 
+    def _choose_edge(self, tls: bool) -> None:
+        """Choose how vDisks are served. A guest that runs opens its disks again as it did at first, so it would hang.
+
+        Raises InstancesRun.
+        """
+        guests = self.libvirt.guests()
+        if guests and tls != self.vpool.serves_tls:
+            raise InstancesRun(count=len(guests), how="with TLS" if self.vpool.serves_tls else "without TLS")
+        self.vpool.choose_edge_tls(tls)
+
     def _steps(self, missing: list[str], storage_only: bool) -> list[Step]:
         # The order is that of urgency: many users of Keystone wait for it, and Nova has the longest way to go.
         return [
@@ -246,6 +265,7 @@ class Cloud:
             Step("mariadb", "MariaDB", lambda: self.mariadb.start(_DATABASES), ("packages",)),
             Step("rabbitmq", "RabbitMQ", self.rabbitmq.start, ("packages",)),
             Step("vpool", "the vPool service", self.vpool.start, ("packages",)),
+            *([self._certificates_step()] if self.vpool.edge_tls else []),
             Step("keystone-database", "Keystone's database", self.keystone.prepare, ("environment", "mariadb")),
             Step("keystone", "Keystone", self.keystone.start, ("keystone-database",)),
             Step("catalog", "users and endpoints", lambda: self._fill_catalog(storage_only), ("keystone",)),
@@ -270,8 +290,16 @@ class Cloud:
         packages.install(missing, self.paths.log / "packages.log")
         return f"{', '.join(missing) or 'an interrupted installation'} installed, no service started"
 
+    def _certificates_step(self) -> Step:
+        return Step("certificates", "certificates for the edge", self._issue_certificates, ("vpool",))
+
+    def _issue_certificates(self) -> str:
+        issued = self.certificates.issue()
+        kept = "; instances that run keep the one before" if Nova.host in issued and self.libvirt.guests() else ""
+        return f"issued for {', '.join(issued)}{kept}" if issued else "found"
+
     def _prepare_cinder(self) -> str:
-        self.cinder.offer({self.vpool.pool: self.vpool.backend()})
+        self.cinder.offer({self.vpool.pool: self.vpool.backend(self.cinder.certificate)})
         return self.cinder.prepare()
 
     def _fill_catalog(self, storage_only: bool) -> str:

@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,9 @@ from openvstorage.aio.errors import AioError, UnknownProgram
 from openvstorage.aio.horizon import Horizon
 from openvstorage.aio.paths import Paths
 from openvstorage.aio.tour import Tour
+from openvstorage.aio.vpool import VPool
 from openvstorage.client import OpenvStorageError
+from openvstorage.edge.errors import CertificateUnusable
 
 __all__ = ["app"]
 
@@ -62,17 +65,40 @@ def up(
         bool,
         typer.Option("--storage-only", help="Leave out Nova, Placement, Neutron and libvirt."),
     ] = False,
+    edge_tls: Annotated[
+        bool | None,
+        typer.Option(
+            "--edge-tls/--no-edge-tls",
+            help="Serve vDisks with TLS, or plainly on loopback; default: as the last time, at first plainly.",
+        ),
+    ] = None,
 ) -> None:
     """Bring the all-in-one up, or what is missing of it."""
     console = Console()
     with _reported(console):
         cloud = Cloud(Paths.of(state, cache), console, wheel)
-        seconds = cloud.up(storage_only)
+        seconds = cloud.up(storage_only, edge_tls)
         console.print(f"The cloud is up; the slowest step took {max(seconds.values()):.0f} seconds.", highlight=False)
         console.print(
             f"Use it:  . {cloud.paths.state}/openrc && openstack volume list", highlight=False, soft_wrap=True
         )
+        _tell_of_edge(cloud, console)
         _tell_of_horizon(cloud, console)
+
+
+def _tell_of_edge(cloud: Cloud, console: Console) -> None:
+    if not cloud.vpool.serves_tls:
+        text = "plain NBD on loopback"
+    else:
+        certificates = cloud.certificates
+        try:
+            ends = min(certificates.ends(host) for host in certificates.hosts)
+            text = f"TLS, with certificates until {ends.date()}; 'openvstorage aio up' issues them anew in time"
+            if ends < datetime.now(UTC):
+                text = f"TLS, but a certificate ended on {ends.date()}: 'openvstorage aio up' issues it anew"
+        except CertificateUnusable as error:
+            text = f"TLS, but {error}; 'openvstorage aio up' issues it anew"
+    console.print(f"Edge: {text}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _tell_of_horizon(cloud: Cloud, console: Console) -> None:
@@ -119,6 +145,8 @@ def status(
             pid, word = (str(p.identity.pid), "running") if p.identity else ("", "[red]ended[/]")
             table.add_row(p.name, word, pid, str(p.port or ""), os.path.relpath(p.log))
         console.print(table if programs else "The all-in-one is not up.")
+        if any(p.name == VPool.name for p in programs):
+            _tell_of_edge(cloud, console)
         if any(p.name == Horizon.name and p.identity for p in programs):
             _tell_of_horizon(cloud, console)
     if not programs or any(p.identity is None for p in programs):

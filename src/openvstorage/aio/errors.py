@@ -10,6 +10,7 @@ __all__ = [
     "BindingsUnusable",
     "CommandFailed",
     "EvidenceMismatch",
+    "InstancesRun",
     "MachineUnfit",
     "NotOurs",
     "PortsExhausted",
@@ -74,6 +75,15 @@ class ProgramFailed(AioError):
 
     def __init__(self, name: str, what: str, log: Path) -> None:
         super().__init__(name=name, what=what, log=log, end=tail(log))
+
+
+class InstancesRun(AioError):
+    """The edge is to change between TLS and plain NBD, which guests that run can not follow."""
+
+    template = (
+        "instances run ({count}) and have their disks open {how}: stop them with 'openstack server stop', or "
+        "everything with 'openvstorage aio down', and repeat this; they start again with 'openstack server start'"
+    )
 
 
 class UnknownProgram(AioError):

@@ -9,12 +9,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
+from openvstorage.aio.certificates import TOUR
 from openvstorage.aio.command import run
 from openvstorage.aio.errors import CommandFailed, EvidenceMismatch
 from openvstorage.client import Client, Grant
 from openvstorage.client.grant import Mode
+from openvstorage.edge import qemu_img
+from openvstorage.edge.location import NbdLocation
 from openvstorage.edge.nbd import NbdClient
+from openvstorage.edge.tls import client_context
 
 __all__ = ["Content", "EdgeEvidence", "content_of_file", "expect"]
 
@@ -68,12 +73,14 @@ class EdgeEvidence:
     :param client: of the vPool's management API.
     :param vpool_guid: the vPool that the volumes are on.
     :param log: gets what the tools print.
+    :param certificate: directory of the tour's certificate, for an edge with TLS.
     """
 
-    def __init__(self, client: Client, vpool_guid: str, log: Path) -> None:
+    def __init__(self, client: Client, vpool_guid: str, log: Path, certificate: Path) -> None:
         self._client = client
         self._vpool_guid = vpool_guid
         self._log = log
+        self._certificate = certificate
         self._consumer = f"tour-{uuid.uuid4()}"
 
     def vpool_name(self) -> str:
@@ -105,7 +112,8 @@ class EdgeEvidence:
         Raises CommandFailed, and what the client raises.
         """
         with self._grant(vdisk_guid, "ro", snapshot_guid) as grant, self._log.open("ab") as log:
-            copy = subprocess.Popen(["nbdcopy", "--", grant.uri, "-"], stdout=subprocess.PIPE, stderr=log)
+            uri = f"{grant.uri}?tls-certificates={quote(str(self._certificate))}" if grant.tls else grant.uri
+            copy = subprocess.Popen(["nbdcopy", "--", uri, "-"], stdout=subprocess.PIPE, stderr=log)
             digest, size, zero = hashlib.sha256(), 0, True
             with copy:
                 while copy.stdout is not None and (chunk := copy.stdout.read(_CHUNK)):
@@ -121,9 +129,11 @@ class EdgeEvidence:
         """Write ``length`` bytes of one value to a vDisk and flush them. Blocks. Raises as :meth:`read`."""
         with self._grant(vdisk_guid, "rw") as grant:
             commands = ["-c", f"write -P {value} {offset} {length}", "-c", "flush"]
+            credentials = qemu_img.credentials(self._certificate if grant.tls else None)
+            options = qemu_img.image_options(NbdLocation.from_grant(grant))
             run(
                 f"writing to vDisk {vdisk_guid} through the edge",
-                ["qemu-io", "-f", "raw", *commands, grant.uri],
+                ["qemu-io", *credentials, *commands, "--image-opts", options],
                 self._log,
             )
 
@@ -145,17 +155,16 @@ class EdgeEvidence:
 
     @contextmanager
     def _open(self, vdisk_guid: str, mode: Mode) -> Iterator[NbdClient]:
-        with (
-            self._grant(vdisk_guid, mode) as grant,
-            NbdClient.connect(grant.host, grant.port, grant.export_name) as nbd,
-        ):
-            yield nbd
+        with self._grant(vdisk_guid, mode) as grant:
+            tls = client_context(self._certificate) if grant.tls else None
+            with NbdClient.connect(grant.host, grant.port, grant.export_name, tls=tls) as nbd:
+                yield nbd
 
     @contextmanager
     def _grant(self, vdisk_guid: str, mode: Mode, snapshot_guid: str | None = None) -> Iterator[Grant]:
         grant = self._client.grants.create(
             vdisk_guid,
-            client="tour",
+            client=TOUR,
             consumer=self._consumer,
             mode=mode,
             snapshot_guid=snapshot_guid,

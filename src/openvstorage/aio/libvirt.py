@@ -35,12 +35,14 @@ class Libvirt:
     """The daemon and the guests in it.
 
     :param paths: ``paths.guests`` holds its directories.
+    :param certificate: directory of the certificate by which guests open vDisks where the edge has TLS.
     """
 
     name = "libvirtd"
 
-    def __init__(self, paths: Paths, supervisor: Supervisor) -> None:
+    def __init__(self, paths: Paths, supervisor: Supervisor, certificate: Path) -> None:
         self._supervisor = supervisor
+        self._certificate = certificate
         self._root = paths.guests
         self._uuid_file = paths.etc / "libvirt-host-uuid"
         self._socket = self._root / "run" / "libvirt" / "libvirt-sock"
@@ -83,7 +85,12 @@ class Libvirt:
         if not self._uuid_file.exists():
             # The machine's own is not to be had in every container.
             write_private(self._uuid_file, str(uuid.uuid4()))
-        settings = {"libvirtd.conf": f'host_uuid = "{self._uuid_file.read_text()}"\n', "qemu.conf": _QEMU_SETTINGS}
+        # It does not start with the name of a directory that is not there. Guests read what is in it when they need it.
+        self._certificate.mkdir(parents=True, exist_ok=True, mode=0o700)
+        settings = {
+            "libvirtd.conf": f'host_uuid = "{self._uuid_file.read_text()}"\n',
+            "qemu.conf": f'{_QEMU_SETTINGS}nbd_tls_x509_cert_dir = "{self._certificate}"\n',
+        }
         for name, text in settings.items():
             write_private(self._settings / name, text)
         for path in (self._settings, *(self._settings / name for name in settings)):

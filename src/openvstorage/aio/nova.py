@@ -10,11 +10,10 @@ from openvstorage.aio.ini import LOG_LEVELS, Sections, service_user, token_check
 from openvstorage.aio.service import Place, Service
 from openvstorage.aio.supervisor import Program
 from openvstorage.aio.uwsgi import uwsgi_program
+from openvstorage.edge.tls import DIRECTORY_VARIABLE
 
 __all__ = ["Nova"]
 
-# Also the client's name in grants.
-_HOST = "aio"
 _CELL0 = "nova_cell0"
 # Filled from the configuration when they are used: ports may change, and a command line is public.
 _CELL0_URL = "{scheme}://{username}:{password}@{hostname}:{port}/" + _CELL0 + "?{query}"
@@ -40,6 +39,8 @@ class Nova(Service):
     :param libvirt_uri: where guests are run.
     """
 
+    #: Also the client's name in grants, and so in the certificate.
+    host = "aio"
     name = "nova"
     title = "Nova"
     path = "/v2.1"
@@ -77,7 +78,7 @@ class Nova(Service):
         self._sections = {
             "DEFAULT": {
                 "my_ip": "127.0.0.1",
-                "host": _HOST,
+                "host": self.host,
                 "transport_url": transport,
                 "state_path": self.instances.parent,
                 "rootwrap_config": place.paths.venv / "etc" / "nova" / "rootwrap.conf",
@@ -135,7 +136,9 @@ class Nova(Service):
 
     def start_compute(self) -> str:
         """Start the compute service; does not wait until it serves. Raises OSError."""
-        program = self._service(self.compute, self._configuration, self._compute_configuration)
+        # The plug-in in it looks, as a guest would, whether a vDisk can be opened again.
+        variables = {DIRECTORY_VARIABLE: str(self._paths.certificate(self.host))}
+        program = self._service(self.compute, self._configuration, self._compute_configuration, variables=variables)
         return "started" if self._supervisor.start(program) else "running"
 
     @property
@@ -170,10 +173,11 @@ class Nova(Service):
     def _others(self) -> tuple[Program, ...]:
         return tuple(self._service(name, *self._controller) for name in (self.conductor, self.scheduler))
 
-    def _service(self, name: str, *files: Path) -> Program:
+    def _service(self, name: str, *files: Path, variables: Mapping[str, str] | None = None) -> Program:
         return Program(
             name=name,
             argv=(self._environment.program(name), *_options(files)),
+            environment=variables or {},
             files=files,
             # Our plug-in runs in the compute service.
             version=self._environment.version if name == self.compute else self._environment.openstack_version,

@@ -59,6 +59,10 @@ class Paths:
         """Configuration files."""
         return self.state / "etc"
 
+    def certificate(self, host: str) -> Path:
+        """Where the certificate is, or would be, by which a host opens vDisks: a directory in QEMU's layout."""
+        return self.etc / "edge" / host
+
     @property
     def data(self) -> Path:
         """Databases, images and the vPool."""

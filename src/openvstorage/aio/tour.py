@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from openvstorage.aio.certificates import TOUR
 from openvstorage.aio.cloud import Cloud
 from openvstorage.aio.errors import AioError, TourFailed
 from openvstorage.aio.evidence import EdgeEvidence
@@ -64,7 +65,8 @@ class Tour:
             OpenStackShell(self._cloud.environment.program("openstack"), clouds, "aio") as shell,
         ):
             user = User(shell, PREFIX, logs)
-            edge = EdgeEvidence(client, status["vpool_guid"], logs / "tour.log")
+            certificate = self._cloud.certificates.directory(TOUR)
+            edge = EdgeEvidence(client, status["vpool_guid"], logs / "tour.log", certificate)
             self._clean(user)
             image = make_image(self._cloud.paths)
             for name, action in self._steps(user, edge, image):

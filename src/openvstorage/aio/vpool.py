@@ -9,15 +9,17 @@ from typing import Any
 
 from openvstorage.aio.command import run
 from openvstorage.aio.errors import CommandFailed
-from openvstorage.aio.paths import Paths
+from openvstorage.aio.paths import Paths, write_private
 from openvstorage.aio.ports import accepts
 from openvstorage.aio.supervisor import Program, Supervisor, end_processes, processes_running
 
 __all__ = ["VPool"]
 
+_WITH_TLS, _PLAIN = "TLS", "plain"
+
 
 class VPool:
-    """One vPool service with its exports on loopback.
+    """One vPool service with its exports on loopback, plain or with TLS.
 
     :param port: of its management API on 127.0.0.1.
     :param version: a text that changes when the service's code does.
@@ -31,9 +33,30 @@ class VPool:
         self._supervisor = supervisor
         self._port = port
         self._version = version
+        self._choice = paths.etc / "edge-tls"
         self.data = paths.data / "vpool"
         # The command of the environment this code runs in, which is the service's own.
         self._command = str(Path(sys.executable).with_name("openvstorage"))
+
+    @property
+    def edge_tls(self) -> bool:
+        """Whether the next start serves vDisks with TLS: what was chosen last, at first not."""
+        return self._choice.exists() and self._choice.read_text() == _WITH_TLS
+
+    def choose_edge_tls(self, tls: bool) -> None:
+        """Choose for this and all later starts."""
+        write_private(self._choice, _WITH_TLS if tls else _PLAIN)
+
+    @property
+    def serves_tls(self) -> bool:
+        """Whether the last start served vDisks with TLS, as the service's own settings say; before the first not."""
+        settings = self.data / "config.json"
+        return settings.exists() and bool(json.loads(settings.read_text()).get("edge_tls"))
+
+    @property
+    def ca_file(self) -> Path:
+        """The certificate of the vPool's authority; there from the first start on."""
+        return self.data / "tls" / "ca-cert.pem"
 
     def start(self) -> str:
         """Start the service; blocks until it is healthy. Raises ProgramFailed."""
@@ -42,6 +65,7 @@ class VPool:
             argv=(
                 *(self._command, "serve", "--data", str(self.data), "--listen", f"127.0.0.1:{self._port}"),
                 *("--edge-host", "127.0.0.1", "--vpool", self.pool),
+                "--edge-tls" if self.edge_tls else "--no-edge-tls",
             ),
             version=self._version,
             stop_seconds=30,
@@ -59,8 +83,16 @@ class VPool:
         status: dict[str, Any] = json.loads(run("the question for the vPool's state", words, log))
         return status
 
-    def backend(self) -> dict[str, object]:
-        """Return Cinder's backend section for this vPool; it holds the password. The service must be healthy."""
+    def enroll(self, host: str, directory: Path) -> None:
+        """Issue the certificate of a host into a new directory. Blocks. Raises CommandFailed."""
+        words: list[str | Path] = [self._command, "enroll", host, "--data", self.data, "--out", directory]
+        run(f"the issue of a certificate for {host}", words, self._paths.log / "certificates.log")
+
+    def backend(self, certificate: Path) -> dict[str, object]:
+        """Return Cinder's backend section for this vPool; it holds the password. The service must be healthy.
+
+        :param certificate: directory of the certificate by which Cinder opens vDisks where the edge has TLS.
+        """
         status = self.status()
         return {
             "volume_backend_name": self.pool,
@@ -71,6 +103,7 @@ class VPool:
             "openvstorage_password": Path(status["password_file"]).read_text().strip(),
             "openvstorage_vpool_guid": status["vpool_guid"],
             "openvstorage_ca_file": status["ca_file"],
+            "openvstorage_edge_tls_dir": certificate,
         }
 
     def stop_exports(self) -> None:

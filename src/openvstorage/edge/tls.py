@@ -12,19 +12,18 @@ from pathlib import Path
 
 from openvstorage.edge.errors import CertificateUnusable
 
-__all__ = ["CLIENT_FILES", "DEFAULT_DIRECTORY", "client_context", "host_directory"]
+__all__ = ["CLIENT_FILES", "DEFAULT_DIRECTORY", "DIRECTORY_VARIABLE", "client_context", "host_directory"]
 
 #: Where this host's certificate is looked for when nothing else is said.
 DEFAULT_DIRECTORY = Path("/etc/pki/openvstorage")
 CLIENT_FILES = ("ca-cert.pem", "client-cert.pem", "client-key.pem")
-
-
-_VARIABLE = "OPENVSTORAGE_EDGE_TLS_DIR"
+#: The environment variable that says another place to :func:`host_directory`.
+DIRECTORY_VARIABLE = "OPENVSTORAGE_EDGE_TLS_DIR"
 
 
 def host_directory() -> Path:
     """Where this host's certificate is, for code that has no configuration: as the environment says, or the default."""
-    return Path(os.environ.get(_VARIABLE) or DEFAULT_DIRECTORY)
+    return Path(os.environ.get(DIRECTORY_VARIABLE) or DEFAULT_DIRECTORY)
 
 
 def client_context(directory: Path) -> ssl.SSLContext:

@@ -1,0 +1,77 @@
+"""Whether the all-in-one's edge has TLS: it is remembered, and not changed under guests that run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from openvstorage.aio.cloud import Cloud
+from openvstorage.aio.errors import InstancesRun
+from openvstorage.aio.paths import Paths
+
+
+def cloud_of(state: Path) -> Cloud:
+    return Cloud(Paths.of(state), Console(quiet=True))
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Cloud:
+    cloud = cloud_of(tmp_path / "state")
+    cloud.paths.create()
+    return cloud
+
+
+def served(cloud: Cloud, edge_tls: bool | None) -> None:
+    """As the service leaves its settings."""
+    cloud.vpool.data.mkdir(exist_ok=True)
+    (cloud.vpool.data / "config.json").write_text(json.dumps({"edge_tls": edge_tls}))
+
+
+@contextmanager
+def guest(cloud: Cloud) -> Iterator[None]:
+    """A process as libvirt leaves its environment."""
+    process = subprocess.Popen(["sleep", "600"], env={"HOME": str(cloud.paths.guests / "home")})
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_it_is_plain_until_tls_is_chosen_and_then_as_it_was_chosen_last(cloud: Cloud) -> None:
+    assert not cloud.vpool.edge_tls
+    assert not cloud.vpool.serves_tls
+    for choice in (True, False):
+        cloud._choose_edge(choice)
+        assert cloud_of(cloud.paths.state).vpool.edge_tls is choice
+
+
+@pytest.mark.parametrize("before", [None, False, True])
+def test_it_is_not_changed_while_guests_run(cloud: Cloud, before: bool | None) -> None:
+    served(cloud, before)
+    with guest(cloud):
+        with pytest.raises(InstancesRun, match=r"instances run \(1\).*openstack server stop"):
+            cloud._choose_edge(not before)
+        cloud._choose_edge(bool(before))
+        assert cloud.vpool.edge_tls is bool(before)
+    cloud._choose_edge(not before)
+    assert cloud.vpool.edge_tls is not before
+
+
+def test_a_choice_that_a_killed_start_left_is_not_carried_out_under_guests_either(cloud: Cloud) -> None:
+    cloud._choose_edge(True)
+    with guest(cloud), pytest.raises(InstancesRun, match="without TLS"):
+        cloud._choose_edge(cloud.vpool.edge_tls)
+
+
+def test_certificates_are_issued_where_there_is_tls_only(cloud: Cloud) -> None:
+    for choice in (False, True):
+        cloud._choose_edge(choice)
+        names = [step.name for step in cloud._steps([], storage_only=False)]
+        assert ("certificates" in names) is choice
