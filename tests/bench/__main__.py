@@ -19,7 +19,7 @@ from tests.bench import clients, depth, report, scale, sizes, tls
 from tests.bench.figures import Results
 
 ROOT = Path(__file__).resolve().parents[2]
-MIB = 1024**2
+MIB, GIB = 1024**2, 1024**3
 
 
 def main() -> None:
@@ -64,6 +64,9 @@ def _chapters(asked: argparse.Namespace, work: Path, chance: random.Random) -> d
             rounds=3 if quick else 20,
             seconds=2,
         ),
+        "large": lambda: depth.measure_large(
+            work, snapshots=15 if quick else 63, size=(16 if quick else 128) * GIB, rounds=3 if quick else 10, seconds=2
+        ),
         "tls": lambda: tls.measure(work, size=(64 if quick else 512) * MIB, rounds=3 if quick else 15),
     }
 
@@ -72,7 +75,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few samples and little data, to see that it runs")
     parser.add_argument(
-        "--only", action="append", choices=["scale", "sizes", "clients", "depth", "tls"], help="this chapter"
+        "--only", action="append", choices=["scale", "sizes", "clients", "depth", "large", "tls"], help="this chapter"
     )
     parser.add_argument("--vdisks", type=int, default=10_000, help="how many the large pool has (%(default)s)")
     parser.add_argument("--rounds", type=int, default=60, help="samples of each call on each side (%(default)s)")

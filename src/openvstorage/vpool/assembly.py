@@ -47,7 +47,7 @@ async def assemble(
         db,
         LayerFiles(directory.layers, build.image_tool, layout),
         Space(directory.root, config.ballast_mib * MIB, config.low_water_mib * MIB),
-        NodeOptions(build.aio, build.direct),
+        NodeOptions(build.aio, build.direct, config.metadata_cache_mib * MIB),
         merge_subclusters=build.extended_l2_safe,
     )
     node = Node(

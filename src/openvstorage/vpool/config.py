@@ -37,6 +37,7 @@ class ServiceConfig:
     :ivar qemu_dir: where ``qemu-storage-daemon`` and ``qemu-img`` are; empty for the PATH.
     :ivar low_water_mib: below this much free space (MiB) nothing new is taken on.
     :ivar ballast_mib: reserve (MiB) that is given back on a full disk.
+    :ivar metadata_cache_mib: most memory (MiB) for the mapping tables of a vDisk in use; 1 covers 8 GiB of a layer.
     """
 
     listen: str = f"127.0.0.1:{DEFAULT_PORT}"
@@ -51,6 +52,7 @@ class ServiceConfig:
     qemu_dir: str = ""
     low_water_mib: int = 128
     ballast_mib: int = 64
+    metadata_cache_mib: int = 256
 
     @classmethod
     def load(cls, data: Path) -> Self:
@@ -100,6 +102,8 @@ class ServiceConfig:
             )
         if not 1024 <= self.first_port <= self.last_port <= 65535:
             raise ConfigError("first_port and last_port must be a range between 1024 and 65535")
+        if not 1 <= self.metadata_cache_mib <= 65536:
+            raise ConfigError("metadata_cache_mib must be between 1 and 65536")
         return self
 
     @property

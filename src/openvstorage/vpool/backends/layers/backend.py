@@ -21,11 +21,10 @@ from openvstorage.vpool.backends.base import (
     PoolFull,
     PoolStats,
 )
-from openvstorage.vpool.backends.layers import lines
+from openvstorage.vpool.backends.layers import caches, lines
 from openvstorage.vpool.backends.layers.depth import MAX_DEPTH, STRIDE, skip_target
 from openvstorage.vpool.backends.layers.files import SUFFIX, LayerFiles
 from openvstorage.vpool.backends.layers.nodes import (
-    CACHE_BUDGET,
     NodeOptions,
     format_node,
     is_layer_node,
@@ -201,9 +200,10 @@ class LayersBackend:
         """Put ``new`` over ``old`` in a running daemon; QEMU flushes ``old`` on the way. Does nothing when done."""
         if await graph.head() == format_node(new):
             return
-        nodes = layer_nodes(
-            new, self.files.path(new), None, self._options, read_only=False, cache_share=CACHE_BUDGET // 4
-        )
+        async with self._db.read() as session:
+            line = await lines.chain(session, new)
+        cache = self._caches(line[0].size, line[1:])[0]
+        nodes = layer_nodes(new, self.files.path(new), None, self._options, read_only=False, cache=cache)
         for node in nodes:
             if not await graph.node_exists(str(node["node-name"])):
                 await graph.execute("blockdev-add", node)
@@ -217,8 +217,7 @@ class LayersBackend:
     async def hand_over(self, graph: BlockGraph, old: str) -> None:
         """Open ``old`` read-only in a daemon that writes to a newer layer: others can not open it before.
 
-        Its cache becomes what it would be in a daemon that opens the chain now, so the first layers, which most often
-        hold most of the data, keep the most.
+        Its cache becomes what it would be in a daemon that opens the chain now, under a head of the same size.
         """
         async with self._db.read() as session:
             line = await lines.chain(session, old)
@@ -228,7 +227,7 @@ class LayersBackend:
             format_node(line[1].guid) if len(line) > 1 else None,
             self._options,
             read_only=True,
-            cache_share=CACHE_BUDGET // (len(line) + 1),
+            cache=self._caches(line[0].size, line)[1],
         )
         await graph.execute("blockdev-reopen", {"options": [node]})
 
@@ -238,16 +237,21 @@ class LayersBackend:
             links = await lines.chain(session, ref)
         if not links:
             raise BackendError(f"layer {ref} is not known")
-        share = CACHE_BUDGET // len(links)
         blockdevs: list[Mapping[str, Any]] = []
         below: str | None = None
-        for link in reversed(links):
+        shares = self._caches(links[0].size, links[1:])
+        for link, cache in reversed(list(zip(links, shares, strict=True))):
             frozen = read_only or link.guid != ref
             blockdevs += layer_nodes(
-                link.guid, self.files.path(link.guid), below, self._options, read_only=frozen, cache_share=share
+                link.guid, self.files.path(link.guid), below, self._options, read_only=frozen, cache=cache
             )
             below = format_node(link.guid)
         return ExportSpec(tuple(blockdevs), format_node(ref), tuple(link.guid for link in links))
+
+    def _caches(self, size: int, frozen: Sequence[lines.Link]) -> list[int]:
+        """:returns: bytes for the metadata caches of a head of ``size`` bytes and of the frozen layers below it."""
+        below = [caches.need(link.size, self.files.length(link.guid)) for link in frozen]
+        return caches.shares([caches.need(size, None), *below], self._options.cache_budget)
 
     @asynccontextmanager
     async def opening(self, ref: str, *, read_only: bool = False) -> AsyncIterator[ExportSpec]:

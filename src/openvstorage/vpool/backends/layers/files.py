@@ -163,6 +163,13 @@ class LayerFiles:
         """The directory's entries are durable on return. Blocks."""
         _fsync(self.directory)
 
+    def length(self, guid: str) -> int:
+        """:returns: bytes from the first to the last of the layer's file, 0 if it is missing."""
+        try:
+            return self.path(guid).stat().st_size
+        except FileNotFoundError:
+            return 0
+
     def allocated(self, guid: str) -> int:
         """:returns: bytes that the layer's file takes on disk, 0 if it is missing."""
         try:

@@ -7,12 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-#: What all qcow2 metadata caches of one daemon may take together, in bytes; QEMU's own default is up to 32 MiB for each
-#: layer. A read asks every layer it passes, and what is not cached costs one more read of the disk: 1 MiB covers 8 GiB
-#: of a layer. Only what is used takes memory, and what was not used for ten minutes is given back.
-CACHE_BUDGET = 64 * 1024**2
-CACHE_FLOOR = 1024**2
-
 
 @dataclass(frozen=True, slots=True)
 class NodeOptions:
@@ -20,10 +14,12 @@ class NodeOptions:
 
     :ivar aio: ``io_uring``, ``native`` or ``threads``.
     :ivar direct: without the host's page cache.
+    :ivar cache_budget: bytes that the metadata caches of one daemon may take together.
     """
 
     aio: str
     direct: bool
+    cache_budget: int
 
 
 def format_node(guid: str) -> str:
@@ -42,7 +38,7 @@ def is_layer_node(name: str) -> bool:
 
 
 def layer_nodes(
-    guid: str, path: Path, parent: str | None, options: NodeOptions, *, read_only: bool, cache_share: int
+    guid: str, path: Path, parent: str | None, options: NodeOptions, *, read_only: bool, cache: int
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """Describe the two nodes of a layer.
 
@@ -50,7 +46,7 @@ def layer_nodes(
     and other daemons can read it too.
 
     :param parent: node name of the layer below, None to open the layer alone.
-    :param cache_share: bytes for the metadata cache of this layer.
+    :param cache: bytes for the metadata cache of this layer.
     :returns: the file's node and the layer's node, in the order in which they must be added.
     """
     return (
@@ -72,6 +68,6 @@ def layer_nodes(
             "cache": {"direct": options.direct},
             "discard": "unmap",
             "read-only": read_only,
-            "l2-cache-size": max(CACHE_FLOOR, cache_share),
+            "l2-cache-size": cache,
         },
     )
