@@ -197,6 +197,13 @@ class VDisks:
             body = {"timestamp": self._rollback_timestamp(guid, snapshot_guid, keep_newer)}
         self._tasks.run(f"{_path(guid)}rollback/", body, _BACKEND_SECONDS)
 
+    def restart(self, guid: str) -> None:
+        """Have a vDisk served by a new process, as after an upgrade of QEMU. Its clients lose their connections.
+
+        :raises NotFound: no such vDisk.
+        """
+        self._tasks.run(f"{_path(guid)}restart/", {"force": True})
+
     def set_qos(self, guid: str, qos: Qos) -> None:
         """Limit a vDisk, attached or not. :raises NotSupported: where the cluster has no QoS."""
         self._caller.require("qos", "Open vStorage offers no QoS")

@@ -77,6 +77,17 @@ async def test_a_server_certificate_is_renewed_in_time_and_told(tmp_path: Path) 
     assert not await certificate.renew_if_due()
 
 
+@pytest.mark.parametrize("name", ["server-cert.pem", "server-key.pem"])
+async def test_a_server_certificate_that_was_removed_is_issued_again_at_once(tmp_path: Path, name: str) -> None:
+    certificate = ServerCertificate.open(tmp_path, ["127.0.0.1"])
+    old = certificate.fingerprint
+    assert not await certificate.renew_if_due()
+    (tmp_path / name).unlink()
+    assert await certificate.renew_if_due()
+    assert certificate.fingerprint != old
+    assert not await certificate.renew_if_due()
+
+
 async def test_an_authority_that_ends_soon_is_not_asked_again_and_again(tmp_path: Path) -> None:
     now = datetime.datetime.now(datetime.UTC)
     authority.ensure(tmp_path, ["127.0.0.1"], now=now - datetime.timedelta(days=authority.CA_DAYS - 20))

@@ -37,12 +37,13 @@ class ServerCertificate:
         return cls(authority.ensure(directory, hosts, now=now), hosts, now)
 
     async def renew_if_due(self) -> bool:
-        """Issue it again when it nears its end. :returns: whether there is another one now.
+        """Issue it again when it nears its end, at once if the files are not those that were here before.
 
+        :returns: whether there is another one now.
         :raises AuthorityError: the authority's files are not what they were. :raises OSError: nothing can be written.
         """
         now = datetime.datetime.now(datetime.UTC)
-        if now < self._next_look:
+        if now < self._next_look and self._stamp() == self._seen:
             return False
         before = self.fingerprint
         await asyncio.to_thread(authority.ensure, self.files.certificate.parent, self._hosts, now=now)
@@ -53,7 +54,14 @@ class ServerCertificate:
             hook()
         return True
 
+    def _stamp(self) -> list[tuple[int, int] | None]:
+        """What tells whether somebody has replaced or removed a file, without reading it."""
+        files = (self.files.certificate, self.files.key)
+        found = [path.stat() if path.exists() else None for path in files]
+        return [(each.st_ino, each.st_mtime_ns) if each is not None else None for each in found]
+
     def _look(self, now: datetime.datetime) -> None:
+        self._seen = self._stamp()
         self.fingerprint = authority.fingerprint(self.files.certificate)
         due = authority.valid_until(self.files.certificate) - datetime.timedelta(days=authority.RENEW_DAYS)
         # An authority that itself nears its end gives no certificate that is not due again.
