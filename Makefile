@@ -53,7 +53,7 @@ test: install packages ## unit and functional tests (at most 10 minutes)
 test-cinder: install packages ## tests inside an environment that has only Cinder and our wheel
 	$(BIN)/python tests/support/cinder_env.py $(PYTEST_OPTIONS)
 
-test-nova: install packages ## tests inside an environment that has only Nova and our wheel
+test-nova: install packages ## tests inside an environment that has only Nova and our wheel, and Nova's own with it
 	$(BIN)/python tests/support/nova_env.py $(PYTEST_OPTIONS)
 
 e2e: install packages ## tests on a real OpenStack of their own (at most 15 minutes)

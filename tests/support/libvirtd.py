@@ -25,11 +25,11 @@ _BINDINGS = Path("/usr/lib/python3/dist-packages")
 _DAEMON = "usr/sbin/libvirtd"
 
 
-def writer(disks: int = 1) -> bytes:
+def writer(disks: int = 1, start: int = 64) -> bytes:
     """Give a boot sector that writes for ever, one sector at a time, to so many disks of its machine.
 
-    The n-th write goes to sector 64 + n % 65536 and holds n and the number of failed writes so far (little-endian, 32
-    bits each). So a sector that says n, with those before it, shows what was acknowledged before n was written. With
+    The n-th write goes to sector start + n % 65536 and holds n and the number of failed writes so far (little-endian,
+    32 bits each). So a sector that says n, with those before it, shows what was acknowledged before n was written. With
     several disks n goes to the first, then to the second and so on, each write only after the one before is done.
     """
     program = (
@@ -37,13 +37,14 @@ def writer(disks: int = 1) -> bytes:
         "66c7060080 00000000"  # dword [0x8000] = 0: the buffer's number
         "66c7060480 00000000"  # dword [0x8004] = 0: its count of errors
         "66ff060080"  # next: inc dword [0x8000]
-        "66a10080 6625ffff0000 6683c040 66a35c7c"  # eax = [0x8000]; packet.lba = (eax & 0xffff) + 64
+        f"66a10080 6625ffff0000 6605{start.to_bytes(4, 'little').hex()}"  # eax = ([0x8000] & 0xffff) + start
+        "66a35e7c"  # packet.lba = eax
         "b280"  # dl = 0x80: the first disk
-        "c706567c0100"  # disk: word packet.count = 1, which a failure changes
-        "be547c b80043 cd13"  # si = packet; ax = 0x4300: extended write; int 0x13
+        "c706587c0100"  # disk: word packet.count = 1, which a failure changes
+        "be567c b80043 cd13"  # si = packet; ax = 0x4300: extended write; int 0x13
         "7305 66ff060480"  # jnc ok; inc dword [0x8004]
         f"fec2 80fa{0x80 + disks:02x} 75e4"  # ok: inc dl; cmp dl, 0x80 + disks; jne disk
-        "ebc9"  # jmp next
+        "ebc7"  # jmp next
         "1000 0100 00800000 0000000000000000"  # packet: size, 1 sector, 0x8000, lba
     )
     return bytes.fromhex(program).ljust(510, b"\0") + b"\x55\xaa"

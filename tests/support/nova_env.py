@@ -1,7 +1,9 @@
 """Run tests in an environment that has Nova, our wheel and nothing else of ours.
 
-python tests/support/nova_env.py [34|30] [pytest arguments]     our tests, in tests/nova and tests/brick
-python tests/support/nova_env.py [34|30] --upstream [module]    Nova's own tests, with our plug-in loaded first
+python tests/support/nova_env.py [34|30] [pytest options]       all of it: our tests, in tests/nova and tests/brick,
+                                                                then Nova's own, with our plug-in loaded first
+python tests/support/nova_env.py [34|30] [pytest arguments]     those tests of ours
+python tests/support/nova_env.py [34|30] --upstream [module]    Nova's own tests only
 """
 
 from __future__ import annotations
@@ -25,20 +27,22 @@ def main(arguments: list[str]) -> int:
     name = f"nova-{release}"
     python = openstack_env.ensure(name)
     openstack_env.install_wheel(python, name)
-    if arguments[:1] == ["--upstream"]:
-        command = [str(python), str(ROOT / "tests/support/nova_upstream.py"), *(arguments[1:] or [UPSTREAM])]
-        directory = openstack_env.TOOLS
-    else:
-        chosen = any(not argument.startswith("-") for argument in arguments)
-        tests = arguments if chosen else ["tests/nova", "tests/brick", *arguments]
-        # The plug-in of requests-mock would import urllib3 before eventlet has patched what that uses.
-        options = ["-p", "no:cacheprovider", "-p", "no:requests_mock", "-W", "ignore::DeprecationWarning"]
-        command = [str(python), "-m", "pytest", *options, *tests]
-        directory = ROOT
     # Nova's tests patch for eventlet unless told otherwise; its services of this release run native threads.
     native = {"OS_NOVA_DISABLE_EVENTLET_PATCHING": "true"} if int(release) >= 34 else {}
     environment = {**os.environ, **native, "PYTHONPATH": ""}
-    return subprocess.run(command, cwd=directory, env=environment, check=False).returncode
+
+    def run(directory: Path, *words: str) -> int:
+        return subprocess.run([str(python), *words], cwd=directory, env=environment, check=False).returncode
+
+    upstream = [str(ROOT / "tests/support/nova_upstream.py")]
+    if arguments[:1] == ["--upstream"]:
+        return run(openstack_env.TOOLS, *upstream, *(arguments[1:] or [UPSTREAM]))
+    # The plug-in of requests-mock would import urllib3 before eventlet has patched what that uses.
+    options = ["-p", "no:cacheprovider", "-p", "no:requests_mock", "-W", "ignore::DeprecationWarning", *arguments]
+    if any((ROOT / argument.partition("::")[0]).exists() for argument in arguments):
+        return run(ROOT, "-m", "pytest", *options)
+    ours = run(ROOT, "-m", "pytest", "tests/nova", "tests/brick", *options)
+    return run(openstack_env.TOOLS, *upstream, UPSTREAM) or ours
 
 
 if __name__ == "__main__":

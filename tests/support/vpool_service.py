@@ -47,7 +47,8 @@ class VpoolService:
         command += ["--token-calls", "0", *self._options]  # one address, many clients
         self._process = subprocess.Popen(command, stdout=log, stderr=log, env=_environment())
         deadline = time.monotonic() + 60
-        while not self._healthy():
+        # Asking for the status takes as much of the processor as the start does, so not before it can be answered.
+        while not (self._listens() and self._healthy()):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the vPool service did not start: {self.data.with_suffix('.log').read_text()}")
             time.sleep(0.1)
@@ -61,17 +62,35 @@ class VpoolService:
         for pid in _processes_of(self.data):
             _end(pid)
 
-    def restart(self, how: signal.Signals = signal.SIGTERM) -> None:
-        """End the service by a signal and start it again; the storage daemons live on."""
+    def restart(self, how: signal.Signals = signal.SIGTERM, *options: str) -> None:
+        """End the service by a signal and start it again, with more options; the storage daemons live on."""
         assert self._process is not None
         self._process.send_signal(how)
         self._process.wait(timeout=30)
+        self._options += options
         self.start()
+
+    def let_certificate_near_its_end(self) -> None:
+        """Put a server certificate with 30 days left, of the pool's authority, where the service's own was."""
+        program = """
+import datetime, pathlib, sys
+from openvstorage.vpool.access import authority
+directory = pathlib.Path(sys.argv[1])
+(directory / "server-cert.pem").unlink()
+issued = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=authority.SERVER_DAYS - 30)
+authority.ensure(directory, ["127.0.0.1", "localhost"], now=issued)
+"""
+        python = ROOT / ".venv" / "bin" / "python"
+        subprocess.run([python, "-c", program, self.data / "tls"], env=_environment(), check=True)
 
     def enroll(self, host: str, out: Path) -> str:
         """Issue a host's certificate. :returns: what the command says."""
         command = [self._command, "enroll", host, "--data", str(self.data), "--out", str(out)]
         return subprocess.run(command, capture_output=True, text=True, env=_environment(), check=True).stdout
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self._port)) == 0
 
     def _healthy(self) -> bool:
         command = [self._command, "status", "--data", str(self.data), "--json"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -15,6 +16,7 @@ from nova import conf, context
 from nova.tests.unit import fake_instance
 from nova.virt import fake
 from nova.virt.libvirt import driver as libvirt_driver
+from nova.virt.libvirt import guest as libvirt_guest
 from tests.nova.conftest import connection_info_of
 from tests.nova.with_guests.world import GIB, World
 from tests.support.libvirtd import TREES, Libvirtd, missing
@@ -55,6 +57,13 @@ def libvirtd(world: World) -> Iterator[Libvirtd]:
 
 
 @pytest.fixture(scope="session")
+def other_libvirtd(world: World) -> Iterator[Libvirtd]:
+    """Another host, ``other-host``; who starts a guest there ends it."""
+    with world.libvirtd("other-host") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
 def nova_driver(libvirtd: Libvirtd) -> Iterator[Any]:
     """Nova's libvirt driver with ours registered, its event threads running."""
     conf.CONF.set_override("connection_uri", libvirtd.uri, group="libvirt")
@@ -71,10 +80,16 @@ def nova_driver(libvirtd: Libvirtd) -> Iterator[Any]:
 
 @pytest.fixture
 def make_guest(nova_driver: Any) -> Iterator[Callable[..., Any]]:
-    """Start guests with volumes attached, new ones or those of an instance again; gives Nova's guest and instance."""
+    """Start guests with volumes attached, new ones or those of an instance again; gives Nova's guest and instance.
+
+    With a file for its console it is one that has room for Linux. On ``connection``, the libvirt of another host, it is
+    the caller's to end.
+    """
     started: dict[str, Any] = {}
 
-    def make(*connection_infos: dict[str, Any], instance: Any = None) -> tuple[Any, Any]:
+    def make(
+        *connection_infos: dict[str, Any], instance: Any = None, console: Path | None = None, connection: Any = None
+    ) -> tuple[Any, Any]:
         instance = instance or fake_instance.fake_instance_obj(
             context.get_admin_context(), uuid=str(uuid.uuid4()), host=conf.CONF.host, expected_attrs=["system_metadata"]
         )
@@ -86,17 +101,21 @@ def make_guest(nova_driver: Any) -> Iterator[Callable[..., Any]]:
             # The BIOS knows only disks that it may boot from.
             disk.boot_order = str(number + 1)
             devices.append(disk.to_xml())
+        if console is not None:
+            devices.append(f'<serial type="file"><source path="{console}"/></serial>')
         # Without an iothread on guests of Nova 30, as there.
         iothreads = "<iothreads>1</iothreads>" if hasattr(nova_driver, "_get_guest_iothread") else ""
         xml = f"""
             <domain type="qemu"><name>guest-{instance.uuid[:8]}</name><uuid>{instance.uuid}</uuid>
-            <memory unit="MiB">64</memory><vcpu>1</vcpu>{iothreads}
+            <memory unit="MiB">{64 if console is None else 192}</memory><vcpu>1</vcpu>{iothreads}
             <os><type arch="x86_64" machine="pc">hvm</type></os><features><acpi/></features>
             <devices><controller type="scsi" index="0" model="virtio-scsi"/>{"".join(devices)}</devices></domain>"""
+        if connection is not None:
+            return libvirt_guest.Guest(connection.createXML(xml)), instance
         domain = nova_driver._host.get_connection().defineXML(xml)
         started[instance.uuid] = domain
         domain.create()
-        return nova_driver._host.get_guest(instance), instance
+        return libvirt_guest.Guest(domain), instance
 
     yield make
     for domain in started.values():
@@ -107,12 +126,14 @@ def make_guest(nova_driver: Any) -> Iterator[Callable[..., Any]]:
 
 @pytest.fixture
 def make_volume(world: World, client: Client) -> Callable[..., tuple[Grant, dict[str, Any]]]:
-    """Make a vDisk and attach it to this host; gives its grant and connection_info."""
+    """Make a vDisk and attach it to a host, by default this one; gives its grant and connection_info."""
     status = world.service.status
 
-    def make(boot_sector: bytes = b"") -> tuple[Grant, dict[str, Any]]:
+    def make(
+        boot_sector: bytes = b"", host: str = conf.CONF.host, *, shared: bool = False
+    ) -> tuple[Grant, dict[str, Any]]:
         vdisk = client.vdisks.create(f"volume-{uuid.uuid4()}", GIB, status["vpool_guid"])
-        grant = client.grants.create(vdisk, conf.CONF.host, "instance-1")
+        grant = client.grants.create(vdisk, host, f"instance on {host}", shared=shared)
         if boot_sector:
             with world.open(grant) as nbd:
                 nbd.write(0, boot_sector)

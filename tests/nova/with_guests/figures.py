@@ -93,6 +93,37 @@ def test_killed_storage_process(request, world, nova_driver, make_guest, make_vo
     written.assert_nothing_went_wrong()
 
 
+def test_planned_replacement(request, world, nova_driver, make_guest, make_volume, client) -> None:
+    """As after an upgrade of QEMU."""
+    grant, info = make_volume(writer())
+    guest, _ = make_guest(info)
+    written = Written(world, grant)
+    written.wait_for_more()
+    Resumer(conf.CONF.libvirt.connection_uri).start()
+    stalls = [under(guest, lambda: client.vdisks.restart(grant.vdisk_guid), written) for _ in range(10)]
+    say(request, "stall when the storage process is replaced as planned", stalls)
+    written.assert_nothing_went_wrong()
+
+
+@pytest.mark.parametrize("world", ["tls", "tls on system"], indirect=True, scope="session")
+def test_renewed_certificate(request, world, nova_driver, make_guest, make_volume) -> None:
+    grant, info = make_volume(writer())
+    guest, _ = make_guest(info)
+    written, stalls = Written(world, grant), []
+    written.wait_for_more()
+    Resumer(conf.CONF.libvirt.connection_uri).start()
+
+    def renew() -> None:
+        before = storage_process(world.service.data, grant.vdisk_guid)
+        world.service.let_certificate_near_its_end()
+        eventually(lambda: storage_process(world.service.data, grant.vdisk_guid) not in (None, before))
+
+    for _ in range(10):
+        stalls.append(under(guest, renew, written))
+    say(request, "stall when the certificate is renewed", stalls)
+    written.assert_nothing_went_wrong()
+
+
 @pytest.mark.parametrize("busy", [True, False], ids=["busy", "idle"])
 def test_extend(request, world, nova_driver, make_guest, make_volume, client, busy) -> None:
     grant, info = make_volume(writer() if busy else b"")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import socket
 from unittest import mock
 
+import pytest
 from lxml import etree
 from nova import context
 from tests.nova.with_guests.world import GIB, Written, capacity, connections, eventually, grow
 from tests.support.libvirtd import writer
+
+from openvstorage.edge.errors import TransportError
 
 
 def test_nova_attaches_extends_and_detaches(world, nova_driver, make_guest, make_volume, client) -> None:
@@ -28,9 +31,17 @@ def test_nova_attaches_extends_and_detaches(world, nova_driver, make_guest, make
         assert connections(grant.port) == 1
         grow(client, nova_driver, grant, info, instance, 2 * GIB)
         assert capacity(guest, "sda") == 2 * GIB
-        nova_driver.detach_volume(admin, info, instance, "/dev/sda")
-    assert etree.fromstring(guest.get_xml_desc()).findall("devices/disk") == []
-    eventually(lambda: connections(grant.port) == 0)
+        with world.open(grant) as left_behind:
+            nova_driver.detach_volume(admin, info, instance, "/dev/sda")
+            assert etree.fromstring(guest.get_xml_desc()).findall("devices/disk") == []
+            eventually(lambda: connections(grant.port) == 1)
+            # Cinder's part.
+            client.grants.revoke(grant.guid)
+            with pytest.raises(TransportError):
+                left_behind.write(0, b"late" * 1024)
+    theirs = client.grants.create(grant.vdisk_guid, "another-host", "another instance")
+    with world.open(theirs) as nbd:
+        assert nbd.read(0, 4096) == bytes(4096)
 
 
 def test_guest_starts_again_from_a_volume_that_moved_while_it_was_off(

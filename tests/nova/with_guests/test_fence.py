@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 from nova.virt.libvirt import guest as libvirt_guest
 from tests.nova.conftest import connection_info_of
@@ -46,13 +48,15 @@ def test_refused_second_attachment_leaves_the_first_alone(world, nova_driver, ma
     written.assert_nothing_went_wrong()
 
 
-def test_evacuated_guest_has_its_volume_for_itself(world, nova_driver, make_guest, make_volume, client) -> None:
+def test_evacuated_guest_has_its_volume_for_itself(
+    world, nova_driver, other_libvirtd, make_guest, make_volume, client
+) -> None:
     """Nova's order: the old attachment goes, then the new host connects. The old guest was not dead after all."""
     grant, info = make_volume(writer())
     guest, instance = make_guest(info)
     Written(world, grant).wait_for_more()
     client.grants.revoke(grant.guid)
-    theirs = client.grants.create(grant.vdisk_guid, "new-host", grant.consumer)
+    theirs = client.grants.create(grant.vdisk_guid, "other-host", grant.consumer)
     there = connection_info_of(theirs, *world.place())
     there["serial"] = there["data"]["volume_id"] = info["serial"]
     xml = xml_for_destination(nova_driver, guest, instance, there)
@@ -60,8 +64,7 @@ def test_evacuated_guest_has_its_volume_for_itself(world, nova_driver, make_gues
         nbd.write(0, bytes(64 * MIB))
         nbd.write(0, writer())
         nbd.flush()
-    with world.libvirtd("new-host") as other:
-        connection = libvirt_guest.libvirt.open(other.uri)
+    with closing(libvirt_guest.libvirt.open(other_libvirtd.uri)) as connection:
         domain = connection.createXML(xml)
         written = Written(world, theirs)
         for _ in range(3):
@@ -69,12 +72,46 @@ def test_evacuated_guest_has_its_volume_for_itself(world, nova_driver, make_gues
             assert Resumer(nova_driver._host._uri).look() == []
         assert guest.is_active()
         domain.destroy()
-        connection.close()
     # The new guest began with 1 again. What the old one writes has numbers far beyond, or is missing in between.
     assert connections(theirs.port) == 0
     numbers = written.numbers()
     assert sorted(numbers) == list(range(1, len(numbers) + 1))
     assert set(numbers.values()) == {0}
+
+
+def test_guests_of_two_hosts_write_to_one_volume_and_each_is_fenced_by_itself(
+    world, nova_driver, other_libvirtd, make_guest, make_volume, client
+) -> None:
+    """Multi-attach. The second guest boots from a volume of its own, and writes elsewhere than the first."""
+    elsewhere = 2 * 65536
+    grant, info = make_volume(writer(), shared=True)
+    info["multiattach"] = True
+    make_guest(info)
+    first = Written(world, grant)
+    first.wait_for_more()
+    _, boot = make_volume(writer(disks=2, start=elsewhere), "other-host")
+    theirs = client.grants.create(grant.vdisk_guid, "other-host", "another instance", shared=True)
+    there = connection_info_of(theirs, *world.place())
+    there["multiattach"] = True
+    libvirt = libvirt_guest.libvirt
+    with closing(libvirt.open(other_libvirtd.uri)) as connection:
+        guest, _ = make_guest(boot, there, connection=connection)
+        assert guest.get_xml_desc().count("<shareable/>") == 1
+        second = Written(world, theirs, elsewhere)
+        for _ in range(3):
+            first.wait_for_more()
+            second.wait_for_more()
+        for written in (first, second):
+            written.assert_nothing_went_wrong()
+        client.grants.revoke(theirs.guid)
+        left = Written(world, grant, elsewhere)
+        last = left.look()
+        for _ in range(3):
+            first.wait_for_more()
+            assert left.look() == last
+        guest.poweroff()
+    assert last[1:] == (0, 0)
+    first.assert_nothing_went_wrong()
 
 
 @pytest.mark.parametrize("world", ["tls", "tls on system"], indirect=True, scope="session")
@@ -91,11 +128,11 @@ def test_guest_goes_on_when_another_host_of_its_volume_is_cut_off(
         client.grants.revoke(other.guid)
         with pytest.raises(TransportError, match=r"access to the volume ended.*repeat the whole operation"):
             copy.read(0, 512)
-    now = written.look()[0]
+    now = written.last()
 
     def goes_on() -> bool:
         resumed.extend(resumer.look())
-        return written.look()[0] > now + 50
+        return written.last() > now + 50
 
     eventually(goes_on)
     assert bool(resumed) is not nova_driver._host.has_min_version(lv_ver=(9, 2, 0))

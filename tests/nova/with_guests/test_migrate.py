@@ -20,17 +20,17 @@ MIGRATIONS = int(os.environ.get("OPENVSTORAGE_TEST_MIGRATIONS", "4"))
 
 
 def test_writing_guest_migrates_again_and_again_and_each_source_is_fenced(
-    world, nova_driver, make_guest, make_volume, client
+    world, nova_driver, other_libvirtd, make_guest, make_volume, client
 ) -> None:
     """As Nova and Cinder do it: the destination connects, the source renders its disk, then the source is detached."""
     libvirt = libvirt_guest.libvirt
     grant, info = make_volume(writer())
     guest, instance = make_guest(info)
     Written(world, grant).wait_for_more()
-    with world.libvirtd("other-host") as other, closing(libvirt.open(other.uri)) as there:
+    with closing(libvirt.open(other_libvirtd.uri)) as there:
         hosts = {
             grant.client: (nova_driver._host._uri, nova_driver._host.get_connection()),
-            "other-host": (other.uri, there),
+            "other-host": (other_libvirtd.uri, there),
         }
         for _ in range(MIGRATIONS):
             (target,) = hosts.keys() - {grant.client}

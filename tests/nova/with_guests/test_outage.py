@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import textwrap
@@ -17,9 +18,13 @@ from unittest import mock
 import pytest
 from nova import conf, context, exception
 from nova.compute import power_state
-from tests.nova.with_guests.world import Written, connections, eventually, state, storage_process
-from tests.support.libvirtd import writer
+from tests.nova.conftest import connection_info_of
+from tests.nova.with_guests.world import GIB, World, Written, connections, eventually, state, storage_process
+from tests.support.libvirtd import TREES, writer
+from tests.support.qemus import QEMU_10, bin_dirs
+from tests.support.vpool_service import VpoolService
 
+from openvstorage.client import Client, Grant
 from openvstorage.nova import driver as our_driver
 from openvstorage.nova.resume import Resumer, is_paused_by_an_error
 
@@ -73,11 +78,11 @@ def goes_on(nova_driver: Any) -> Callable[[Written], list[str]]:
 
     def wait(written: Written) -> list[str]:
         resumed = []
-        now = written.look()[0]
+        now = written.last()
 
         def has_more() -> bool:
             resumed.extend(resumer.look())
-            return written.look()[0] > now + 50
+            return written.last() > now + 50
 
         eventually(has_more)
         return resumed
@@ -151,6 +156,69 @@ def test_guest_does_not_notice_that_the_service_is_started_again(
     assert connections(grant.port) == peers == 1
     assert state(guest, nova_driver) == power_state.RUNNING
     written.assert_nothing_went_wrong()
+
+
+@pytest.mark.parametrize("world", list(TREES), indirect=True, scope="session")
+def test_guest_goes_on_when_its_storage_process_becomes_a_newer_qemu(
+    world, nova_driver, make_guest, goes_on, tmp_path
+) -> None:
+    """The service is started again with the other QEMU, which changes nothing yet; then the vDisk is restarted."""
+    if "qemu-10" not in bin_dirs():
+        pytest.skip("needs tests/support/fetch_qemu10.sh")
+    with VpoolService(tmp_path / "data") as service:
+        alone = World(world.tree, service, None)
+        with Client.from_status(service.status) as client:
+            vdisk = client.vdisks.create("volume", GIB, service.status["vpool_guid"])
+            grant = client.grants.create(vdisk, conf.CONF.host, "instance")
+        with alone.open(grant) as nbd:
+            nbd.write(0, writer())
+            nbd.flush()
+        guest, _ = make_guest(connection_info_of(grant, *alone.place()))
+        written = Written(alone, grant)
+        written.wait_for_more()
+        before = storage_process(service.data, vdisk)
+        service.restart(signal.SIGTERM, "--qemu-dir", str(QEMU_10))
+        written.wait_for_more()
+        assert storage_process(service.data, vdisk) == before
+        with Client.from_status(service.status) as client:
+            client.vdisks.restart(vdisk)
+        resumed = goes_on(written)
+        after = storage_process(service.data, vdisk)
+        assert after != before
+        assert Path(f"/proc/{after}/exe").readlink().is_relative_to(QEMU_10.resolve())
+        assert bool(resumed) is not nova_driver._host.has_min_version(lv_ver=(9, 2, 0))
+        assert state(guest, nova_driver) == power_state.RUNNING
+        written.assert_nothing_went_wrong()
+        guest.poweroff()
+
+
+@pytest.mark.parametrize("world", ["tls", "tls on system"], indirect=True, scope="session")
+def test_guest_goes_on_when_the_certificate_of_its_storage_nears_its_end(
+    world, nova_driver, make_guest, make_volume, goes_on
+) -> None:
+    """The service has it issued again, and a storage process with the new one follows the old one."""
+    grant, info = make_volume(writer())
+    guest, _ = make_guest(info)
+    written = Written(world, grant)
+    written.wait_for_more()
+    process, first = storage_process(world.service.data, grant.vdisk_guid), shown_certificate(world, grant)
+    world.service.let_certificate_near_its_end()
+    ends_soon = (world.service.data / "tls" / "server-cert.pem").read_text()
+    eventually(lambda: storage_process(world.service.data, grant.vdisk_guid) not in (None, process))
+    resumed = goes_on(written)
+    renewed = shown_certificate(world, grant)
+    assert renewed not in (first, ends_soon)
+    assert renewed == (world.service.data / "tls" / "server-cert.pem").read_text()
+    assert bool(resumed) is not nova_driver._host.has_min_version(lv_ver=(9, 2, 0))
+    assert state(guest, nova_driver) == power_state.RUNNING
+    written.assert_nothing_went_wrong()
+
+
+def shown_certificate(world: World, grant: Grant) -> str:
+    """Give the certificate that a client of a volume is shown, in PEM."""
+    with world.open(grant) as nbd:
+        assert isinstance(nbd._socket, ssl.SSLSocket)
+        return ssl.DER_cert_to_PEM_cert(nbd._socket.getpeercert(binary_form=True) or b"")
 
 
 def test_volume_is_detached_while_its_storage_is_gone(world, nova_driver, make_guest, make_volume, monkeypatch) -> None:

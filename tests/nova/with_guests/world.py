@@ -65,15 +65,16 @@ class World:
 
 
 class Written:
-    """What a writer has written, read past the guest."""
+    """What a writer has written from a sector on, read past the guest by who holds a grant."""
 
-    def __init__(self, world: World, grant: Grant) -> None:
-        self._world, self._grant = world, grant
+    def __init__(self, world: World, grant: Grant, start: int = 64) -> None:
+        self._world, self._grant, self._start = world, grant, start
+        self._last = 0
 
     def numbers(self) -> dict[int, int]:
         """Give the numbers that are there, and with each how many errors the writer had seen by then."""
         with self._world.open(self._grant) as nbd:
-            words = memoryview(nbd.read(64 * 512, 65536 * 512)).cast("I")
+            words = memoryview(nbd.read(self._start * 512, 65536 * 512)).cast("I")
         found = zip(words[0::128].tolist(), words[1::128].tolist(), strict=True)
         records = {place: (number, errors) for place, (number, errors) in enumerate(found) if number}
         assert all(number % 65536 == place for place, (number, _) in records.items())
@@ -87,10 +88,22 @@ class Written:
         lost = [number for number in range(max(1, last - 60000), last) if number not in records]
         return last, max(records.values(), default=0), len(lost)
 
+    def last(self) -> int:
+        """Give the highest number written, as long as none before it is missing; reads only what is new."""
+        with self._world.open(self._grant) as nbd:
+            while True:
+                at = (self._last + 1) % 65536
+                words = memoryview(nbd.read((self._start + at) * 512, min(128, 65536 - at) * 512)).cast("I")
+                numbers = words[0::128].tolist()
+                new = next((place for place, number in enumerate(numbers, 1) if number != self._last + place), None)
+                self._last += len(numbers) if new is None else new - 1
+                if new is not None:
+                    return self._last
+
     def wait_for_more(self, by: int = 50) -> int:
         """Return the number of the last write once there are so many more than there are now."""
-        now = self.look()[0]
-        return eventually(lambda: (found := self.look()[0]) > now + by and found)
+        now = self.last()
+        return eventually(lambda: (found := self.last()) > now + by and found)
 
     def assert_nothing_went_wrong(self) -> None:
         last, errors, lost = self.look()
