@@ -16,7 +16,7 @@ PYTEST_OPTIONS ?=
 export UV_PYTHON_DOWNLOADS := never
 export UV_PYTHON := $(shell command -v python3)
 
-.PHONY: help install packages demo tour down test test-cinder test-nova e2e tempest lint format bench docs
+.PHONY: help install packages demo tour down test test-cinder test-nova test-glance e2e tempest lint format bench docs
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -55,6 +55,9 @@ test-cinder: install packages ## tests inside an environment that has only Cinde
 
 test-nova: install packages ## tests inside an environment that has only Nova and our wheel, and Nova's own with it
 	$(BIN)/python tests/support/nova_env.py $(PYTEST_OPTIONS)
+
+test-glance: install packages ## tests inside an environment that has only Glance's stores and our wheel
+	$(BIN)/python tests/support/glance_env.py $(PYTEST_OPTIONS)
 
 e2e: install packages ## tests on a real OpenStack of their own (at most 15 minutes)
 	sh tests/support/debian-packages.sh chromium chromium-driver

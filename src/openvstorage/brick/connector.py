@@ -67,6 +67,14 @@ class OpenvStorageEdgeConnector(base.BaseLinuxConnector):  # type: ignore[misc]
                 raise
             LOG.warning("A volume was closed that may lack what was written last: %s", error)
 
+    def reopen(self, connection_properties: dict[str, Any], handle: NbdHandle) -> None:
+        """Have an open handle go on with the size that the volume has now, where it is served now.
+
+        :raises BrickException: it cannot be opened; the handle is as it was.
+        :raises OSError: what was written before may not be durable.
+        """
+        handle.renew(_connect(_locate(connection_properties)))
+
     def check_valid_device(self, path: Any, run_as_root: bool = True) -> bool:
         """Tell whether ``path`` is a handle of ours that can be read; its position stays."""
         if not isinstance(path, NbdHandle) or path.closed:

@@ -39,6 +39,7 @@ class NbdHandle(io.RawIOBase):
         self._position = 0
         self._blocks: dict[int, tuple[bytearray, Request]] = {}
         self._writes: list[Request] = []
+        self._is_flushed = True
 
     @property
     def size(self) -> int:
@@ -120,6 +121,7 @@ class NbdHandle(io.RawIOBase):
         if self._position + len(view) > self.size:
             raise OSError(errno.ENOSPC, f"the vDisk has {self.size} bytes")
         with _as_os_error():
+            self._is_flushed = False
             self._forget_blocks()
             self._write(self._position, view)
         self._position += len(view)
@@ -134,6 +136,22 @@ class NbdHandle(io.RawIOBase):
         if self.writable():
             with _as_os_error():
                 self._client.flush()
+                self._is_flushed = True
+
+    def renew(self, client: NbdClient) -> None:
+        """Go on over another connection, with the size that the vDisk has there; the position stays.
+
+        Extending a vDisk ends its connections, so flush before: what was not flushed is flushed over the old one.
+
+        :raises OSError: as ``flush``; the handle goes on over the new connection all the same.
+        """
+        self._check_open()
+        try:
+            if not self._is_flushed:
+                self.flush()
+        finally:
+            self._client.close()
+            self._client, self._blocks, self._writes = client, {}, []
 
     def close(self) -> None:
         """Flush and close the connection; a second call does nothing. Raises as ``flush``, and is closed then too."""

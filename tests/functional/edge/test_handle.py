@@ -129,3 +129,31 @@ def test_a_lost_server_is_an_oserror_with_the_reason(start: Start) -> None:
     assert handle.closed
     with pytest.raises(ValueError, match="closed"):
         handle.read(1)
+
+
+def test_renewed_handle_goes_on_with_the_new_size(start: Start) -> None:
+    small, large = start(size=MIB), start(size=2 * MIB)
+    with open_handle(small) as handle:
+        handle.write(b"flushed")
+        handle.flush()
+        handle.read(10)
+        small.process.kill()
+        small.process.wait()
+        handle.renew(NbdClient.connect(large.host, large.port, large.export, timeout=20))
+        assert (handle.size, handle.tell()) == (2 * MIB, 17)
+        handle.seek(MIB)
+        handle.write(b"beyond")
+        handle.seek(0)
+        assert handle.read(7) == bytes(7)
+    assert large.image.read_bytes()[MIB : MIB + 6] == b"beyond"
+
+
+def test_renewing_flushes_and_says_what_may_be_lost(start: Start) -> None:
+    old, new = start(size=MIB), start(size=MIB)
+    with open_handle(old) as handle:
+        handle.write(b"not flushed")
+        old.process.kill()
+        old.process.wait()
+        with pytest.raises(OSError, match="NBD server"):
+            handle.renew(NbdClient.connect(new.host, new.port, new.export, timeout=20))
+        assert handle.read(3) == b"\0\0\0"
