@@ -118,7 +118,10 @@ class FromImage(Create):
         return self.revokes(call)
 
     def _is_ours(self, vdisk: str) -> bool:
-        return vdisk in self.vpool.vdisks() and self.vpool.size(vdisk) == self.size * GIB
+        try:
+            return self.vpool.size(vdisk) == self.size * GIB
+        except NotFound:
+            return False  # Others are deleted meanwhile.
 
     def clean(self) -> None:
         super().clean()

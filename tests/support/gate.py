@@ -11,6 +11,7 @@ import json
 import re
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -50,10 +51,10 @@ class Hold:
     reached: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def takes(self, call: Passing, when: str) -> bool:
-        """Tell whether this call is the one, which holds for one call only, at whichever gate it comes."""
+    def takes(self) -> bool:
+        """Tell whether a call that is meant is the first of them, at whichever gate it comes."""
         with self._lock:
-            if self.reached.is_set() or when != self.when or not self.match(call):
+            if self.reached.is_set():
                 return False
             self.reached.set()
             return True
@@ -117,7 +118,8 @@ class Gate:
 
     def exchange(self, call: Passing, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes] | None:
         """Carry a call to the service and give its answer; None for one that is dropped."""
-        if self._stopped(call, "before"):
+        meant = self._meant(call)
+        if _stopped(meant, "before"):
             self._opened.wait()
             return None
         upstream = http.client.HTTPSConnection(
@@ -130,14 +132,15 @@ class Gate:
         finally:
             upstream.close()
         self._note(headers, answer)
-        if self._stopped(call, "after"):
+        if _stopped(meant, "after"):
             self._opened.wait()
         return response.status, dict(response.getheaders()), answer
 
-    def _stopped(self, call: Passing, when: When) -> bool:
+    def _meant(self, call: Passing) -> list[Hold]:
+        """Find the holds that a call is meant by, before the service has it: then it may be about what is gone."""
         with self._lock:
-            holds = list(self._holds)
-        return any(hold.takes(call, when) for hold in holds)
+            holds = [hold for hold in self._holds if not hold.reached.is_set()]
+        return [hold for hold in holds if hold.match(call)]
 
     def _note(self, headers: dict[str, str], answer: bytes) -> None:
         found = {json.loads(f'"{text}"') for text in _SECRETS.findall(answer.decode(errors="replace"))}
@@ -145,6 +148,10 @@ class Gate:
         with self._lock:
             self.secrets |= found
             self.passed += 1
+
+
+def _stopped(meant: list[Hold], when: When) -> bool:
+    return any(hold.takes() for hold in meant if hold.when == when)
 
 
 class _Server(ThreadingHTTPServer):
@@ -182,7 +189,9 @@ class _Server(ThreadingHTTPServer):
                 self._sockets = {each for each in self._sockets if each.fileno() != -1}
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: callers die here on purpose."""
+        """Say nothing of callers: they die here on purpose."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
