@@ -85,7 +85,7 @@ def make_guest(nova_driver: Any) -> Iterator[Callable[..., Any]]:
     With a file for its console it is one that has room for Linux. On ``connection``, the libvirt of another host, it is
     the caller's to end.
     """
-    started: dict[str, Any] = {}
+    started: set[str] = set()
 
     def make(
         *connection_infos: dict[str, Any], instance: Any = None, console: Path | None = None, connection: Any = None
@@ -113,15 +113,16 @@ def make_guest(nova_driver: Any) -> Iterator[Callable[..., Any]]:
         if connection is not None:
             return libvirt_guest.Guest(connection.createXML(xml)), instance
         domain = nova_driver._host.get_connection().defineXML(xml)
-        started[instance.uuid] = domain
+        started.add(instance.uuid)
         domain.create()
         return libvirt_guest.Guest(domain), instance
 
     yield make
-    for domain in started.values():
-        if domain.isActive():
-            domain.destroy()
-        domain.undefine()
+    for domain in nova_driver._host.get_connection().listAllDomains():
+        if domain.UUIDString() in started:
+            if domain.isActive():
+                domain.destroy()
+            domain.undefine()
 
 
 @pytest.fixture

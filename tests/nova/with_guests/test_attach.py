@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import socket
-from unittest import mock
 
 import pytest
 from lxml import etree
 from nova import context
-from tests.nova.with_guests.world import GIB, Written, capacity, connections, eventually, grow
+from tests.nova.with_guests.world import GIB, Written, capacity, connections, eventually, grow, unrecorded
 from tests.support.libvirtd import writer
 
 from openvstorage.edge.errors import TransportError
@@ -18,10 +17,7 @@ def test_nova_attaches_extends_and_detaches(world, nova_driver, make_guest, make
     guest, instance = make_guest()
     grant, info = make_volume()
     admin = context.get_admin_context()
-    with (
-        mock.patch.object(instance, "save"),
-        mock.patch.object(nova_driver, "_build_device_metadata", return_value=None),
-    ):
+    with unrecorded(nova_driver, instance):
         # SCSI, because a guest without an operating system does not let go of PCI devices.
         nova_driver.attach_volume(admin, info, instance, "/dev/sda", disk_bus="scsi", device_type="disk")
         (disk,) = etree.fromstring(guest.get_xml_desc()).findall("devices/disk")

@@ -10,16 +10,24 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
 from nova import conf, context, exception
 from nova.compute import power_state
 from tests.nova.conftest import connection_info_of
-from tests.nova.with_guests.world import GIB, World, Written, connections, eventually, state, storage_process
+from tests.nova.with_guests.world import (
+    GIB,
+    World,
+    Written,
+    connections,
+    eventually,
+    state,
+    storage_process,
+    unrecorded,
+)
 from tests.support.libvirtd import TREES, writer
 from tests.support.qemus import QEMU_10, bin_dirs
 from tests.support.vpool_service import VpoolService
@@ -262,10 +270,3 @@ def attach(nova_driver: Any, info: dict[str, Any], instance: Any) -> None:
 def detach(nova_driver: Any, info: dict[str, Any], instance: Any) -> None:
     with unrecorded(nova_driver, instance):
         nova_driver.detach_volume(context.get_admin_context(), info, instance, "/dev/sda")
-
-
-def unrecorded(nova_driver: Any, instance: Any) -> AbstractContextManager[Any]:
-    stack = ExitStack()
-    stack.enter_context(mock.patch.object(instance, "save"))
-    stack.enter_context(mock.patch.object(nova_driver, "_build_device_metadata", return_value=None))
-    return stack

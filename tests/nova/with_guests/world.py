@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 from lxml import etree
 from nova import context, objects
@@ -131,6 +132,14 @@ def grow(client: Client, nova_driver: Any, grant: Grant, info: dict[str, Any], i
     """As Cinder does it and then Nova."""
     client.vdisks.extend(grant.vdisk_guid, size)
     nova_driver.extend_volume(context.get_admin_context(), info, instance, size)
+
+
+def unrecorded(nova_driver: Any, instance: Any) -> AbstractContextManager[Any]:
+    """Where there is no database of Nova's nothing is written to it, until the end of the block."""
+    stack = ExitStack()
+    stack.enter_context(mock.patch.object(instance, "save"))
+    stack.enter_context(mock.patch.object(nova_driver, "_build_device_metadata", return_value=None))
+    return stack
 
 
 def xml_for_destination(nova_driver: Any, guest: Any, instance: Any, connection_info: dict[str, Any]) -> str:
