@@ -9,7 +9,7 @@ STATE ?= var/aio
 STORAGE_ONLY ?=
 # EDGE_TLS=1 serves vDisks with TLS, EDGE_TLS=0 plainly; without it as the last time, at first plainly.
 EDGE_TLS ?=
-EDGE := $(if $(EDGE_TLS),$(if $(filter 0,$(EDGE_TLS)),--no-edge-tls,--edge-tls))
+EDGE := $(if $(EDGE_TLS),$(if $(filter 0 no off false,$(EDGE_TLS)),--no-edge-tls,--edge-tls))
 UP := $(BIN)/openvstorage aio up --state $(STATE) $(if $(STORAGE_ONLY),--storage-only) $(EDGE)
 PYTEST_OPTIONS ?=
 # The Python of the machine, never one that uv would fetch.

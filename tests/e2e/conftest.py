@@ -42,8 +42,8 @@ class AllInOne:
         assert done.returncode == status, f"{words} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout + done.stderr
 
-    def up(self) -> str:
-        return self.run("up")
+    def up(self, *words: str) -> str:
+        return self.run("up", *words)
 
     def tour(self, *words: str, status: int = 0) -> str:
         return self.run("tour", "--report", str(self.report), *words, status=status)

@@ -1,6 +1,7 @@
 """An instance on vPool volumes outlives what happens to the services below it.
 
-The tests share one guest, run in this order, and leave it running, writing numbers to its second volume.
+The tests share one guest, run in this order, and leave it running, writing numbers to its second volume. In the middle
+the cloud's edge gets TLS, and keeps it for whatever comes after these tests.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -23,13 +25,20 @@ from openvstorage.aio import image
 from openvstorage.aio.certificates import TOUR
 from openvstorage.aio.cloud import Cloud
 from openvstorage.aio.evidence import EdgeEvidence
+from openvstorage.aio.nova import Nova
 from openvstorage.aio.paths import Paths
 from openvstorage.aio.shell import OpenStackShell
 from openvstorage.aio.tour_instance import Console, InstanceSteps, processes_of, storage_daemons
 from openvstorage.aio.user import User
 from openvstorage.client import Client, Qos
+from openvstorage.edge.errors import TlsFailed
+from openvstorage.edge.nbd import NbdClient
+from openvstorage.edge.tls import client_context
 
 pytestmark = pytest.mark.timeout(900)
+
+# Steps of the tour.
+_ON_THE_DATA_VOLUME = ("extend the volume", "kill the storage daemon")
 
 
 class Guest:
@@ -71,6 +80,10 @@ class Guest:
     @property
     def console(self) -> Console:
         return Console(self._all_in_one.state / "data" / "nova" / "instances" / self.server / "console.log")
+
+    def disks(self) -> list[dict[str, Any]]:
+        """Give the network disks that it was started with, as QEMU was told."""
+        return [json.loads(text) for text in re.findall(r'(\{"driver":"nbd".*?\}) -', self.command_line())]
 
     def command_line(self) -> str:
         (pid,) = processes_of(self.server)
@@ -161,11 +174,20 @@ def test_a_hard_reboot_boots_from_the_volume_again(guest: Guest) -> None:
     guest.console.wait_for_more()
 
 
-def test_after_down_and_up_a_server_starts_where_its_volumes_are_now(all_in_one: AllInOne, guest: Guest) -> None:
+def test_the_edge_does_not_change_under_a_guest(all_in_one: AllInOne, guest: Guest) -> None:
+    before = all_in_one.pids()
+    assert "instances run (1) and have their disks open without TLS" in all_in_one.run("up", "--edge-tls", status=1)
+    assert all_in_one.pids() == before
+    guest.console.wait_for_more()
+
+
+def test_after_down_and_up_a_server_starts_where_and_how_its_volumes_are_served_now(
+    all_in_one: AllInOne, guest: Guest
+) -> None:
     last = guest.boot_id()
-    # Of the disks that it was started with.
-    old = {int(port) for port in re.findall(r'"driver":"nbd".*?"port":"(\d+)"', guest.command_line())}
-    assert old
+    disks = guest.disks()
+    assert not any("tls-creds" in disk for disk in disks)
+    old = {disk["server"]["port"] for disk in disks}
     with guest.opened() as (user, edge, _, _):
         vdisks = [edge.vdisk(user.ids[name]) for name in ("root", "data")]
     assert all(storage_daemons(vdisk) for vdisk in vdisks)
@@ -177,9 +199,9 @@ def test_after_down_and_up_a_server_starts_where_its_volumes_are_now(all_in_one:
         for port in old:
             stranger = strangers.enter_context(socket.socket())
             stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            stranger.bind(("127.0.0.1", port))
+            stranger.bind(("127.0.0.1", int(port)))
             stranger.listen()
-        all_in_one.up()
+        assert "Edge: TLS" in all_in_one.up("--edge-tls")
         with guest.opened() as (user, edge, _, _):
             user.wait("server", "guest", "SHUTOFF")
             user.run("server", "start", guest.server)
@@ -187,4 +209,44 @@ def test_after_down_and_up_a_server_starts_where_its_volumes_are_now(all_in_one:
             boot = guest.next_boot_id(last)
             assert edge.get(edge.vdisk(user.ids["root"]), image.BOOT_ID_OFFSET, len(boot)) == boot.encode()
         guest.console.wait_for_more()
-        assert not any(f'"port":"{port}"' in guest.command_line() for port in old)
+        disks = guest.disks()
+        assert len(disks) == 2
+        assert not {disk["server"]["port"] for disk in disks} & old
+        assert all("tls-creds" in disk for disk in disks)
+
+
+def test_the_edge_of_the_guest_is_open_to_nobody_else(all_in_one: AllInOne, guest: Guest) -> None:
+    edge = all_in_one.state / "etc" / "edge"
+    assert f'"dir":"{edge / Nova.host}"' in guest.command_line()
+    for disk in guest.disks():
+        place = (disk["server"]["host"], int(disk["server"]["port"]), disk["export"])
+        location = "nbd://{}:{}/{}".format(*place)
+        plain = subprocess.run(["qemu-img", "info", location], capture_output=True, text=True, check=False)
+        assert plain.returncode != 0
+        assert "TLS" in plain.stderr
+        with pytest.raises(TlsFailed, match="no grant"):
+            NbdClient.connect(*place, tls=client_context(edge / TOUR))
+        # The name and the certificate are good: the guest's own host gets in by them.
+        NbdClient.connect(*place, tls=client_context(edge / Nova.host)).close()
+    guest.console.wait_for_more()
+    assert guest.console.errors() == []
+
+
+def test_with_tls_volumes_come_grow_go_and_outlive_their_daemon(guest: Guest) -> None:
+    write = "printf over-TLS | dd of=$1 bs=512 seek=8 conv=notrunc,fsync 2>/dev/null"
+    order = f"{image.ORDER}\n{write} && echo GUEST WROTE over-TLS\n"
+    with guest.opened() as (user, edge, steps, _):
+        user.make("volume", "extra", "--type", "myvpool01", "--size", "1")
+        vdisk = edge.vdisk(user.ids["extra"])
+        edge.put(vdisk, 0, order.encode().ljust(image.ORDER_BYTES, b"\0"))
+        user.ask("server", "add", "volume", guest.server, user.ids["extra"])
+        guest.console.wait("^(GUEST WROTE over-TLS)$")
+        assert edge.get(vdisk, 8 * 512, 8) == b"over-TLS"
+        extend, kill = (dict(steps.all())[f"{what} while the guest writes"] for what in _ON_THE_DATA_VOLUME)
+        extend()
+        kill()
+        user.run("server", "remove", "volume", guest.server, user.ids["extra"])
+        user.wait("volume", "extra", "available")
+        user.delete("volume", "extra")
+    guest.console.wait_for_more()
+    assert guest.console.errors() == []

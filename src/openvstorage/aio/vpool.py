@@ -41,7 +41,8 @@ class VPool:
     @property
     def edge_tls(self) -> bool:
         """Whether the next start serves vDisks with TLS: what was chosen last, at first not."""
-        return self._choice.exists() and self._choice.read_text() == _WITH_TLS
+        # What nobody of ours has written counts as the safer one.
+        return self._choice.exists() and self._choice.read_text() != _PLAIN
 
     def choose_edge_tls(self, tls: bool) -> None:
         """Choose for this and all later starts."""

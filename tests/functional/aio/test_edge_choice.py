@@ -50,6 +50,8 @@ def test_it_is_plain_until_tls_is_chosen_and_then_as_it_was_chosen_last(cloud: C
     for choice in (True, False):
         cloud._choose_edge(choice)
         assert cloud_of(cloud.paths.state).vpool.edge_tls is choice
+    (cloud.paths.etc / "edge-tls").write_text("")
+    assert cloud.vpool.edge_tls, "a damaged choice must not take TLS away"
 
 
 @pytest.mark.parametrize("before", [None, False, True])
