@@ -98,6 +98,9 @@ def _tell_of_edge(cloud: Cloud, console: Console) -> None:
                 text = f"TLS, but a certificate ended on {ends.date()}: 'openvstorage aio up' issues it anew"
         except CertificateUnusable as error:
             text = f"TLS, but {error}; 'openvstorage aio up' issues it anew"
+    if cloud.vpool.edge_tls != cloud.vpool.serves_tls:
+        wanted = "with" if cloud.vpool.edge_tls else "without"
+        text += f"; it was told to be {wanted} TLS, which 'openvstorage aio up' completes"
     console.print(f"Edge: {text}", highlight=False, soft_wrap=True, markup=False)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
+import io
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +14,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from openvstorage.aio import commands
 from openvstorage.aio.cloud import Cloud
 from openvstorage.aio.errors import InstancesRun
 from openvstorage.aio.paths import Paths
+from openvstorage.vpool.access import authority
 
 
 def cloud_of(state: Path) -> Cloud:
@@ -70,6 +75,33 @@ def test_a_choice_that_a_killed_start_left_is_not_carried_out_under_guests_eithe
     cloud._choose_edge(True)
     with guest(cloud), pytest.raises(InstancesRun, match="without TLS"):
         cloud._choose_edge(cloud.vpool.edge_tls)
+
+
+def told_of_edge(cloud: Cloud) -> str:
+    console = Console(file=io.StringIO(), width=1000)
+    commands._tell_of_edge(cloud, console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert isinstance(text, str)
+    return text
+
+
+def test_status_tells_how_the_edge_is_and_what_is_still_to_be_done(cloud: Cloud) -> None:
+    assert told_of_edge(cloud) == "Edge: plain NBD on loopback\n"
+    cloud._choose_edge(True)
+    assert "plain NBD on loopback; it was told to be with TLS, which 'openvstorage aio up' completes" in told_of_edge(
+        cloud
+    )
+    served(cloud, True)
+    assert "TLS, but certificate for the edge: " in told_of_edge(cloud)
+    authority.ensure(cloud.vpool.data / "tls", ["127.0.0.1"])
+    now = datetime.datetime.now(datetime.UTC)
+    for age, says in ((100, "TLS, with certificates until 20"), (900, "TLS, but a certificate ended on 20")):
+        for host in cloud.certificates.hosts:
+            directory = cloud.certificates.directory(host)
+            shutil.rmtree(directory, ignore_errors=True)
+            issued = now - datetime.timedelta(days=age)
+            authority.issue_client(cloud.vpool.data / "tls", host, directory, now=issued)
+        assert says in told_of_edge(cloud)
 
 
 def test_certificates_are_issued_where_there_is_tls_only(cloud: Cloud) -> None:
