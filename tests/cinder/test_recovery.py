@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Any
 
 import pytest
 from cinder import exception, objects, quota
 from cinder.volume import rpcapi
+from keystoneauth1 import loading
+from oslo_config import cfg
 from tests.cinder.conftest import GIB, PROJECT
 
 from openvstorage.cinder.transfer import opened, transfer
 from openvstorage.client import Qos
 
+CONF = cfg.CONF
 Make = Callable[..., Any]
 ONE, OTHER = "11111111-0000-4000-8000-000000000000", "22222222-0000-4000-8000-000000000000"
 
@@ -24,6 +30,37 @@ def volume(driver: Any, make_volume: Make) -> Any:
     volume.update({**driver.create_volume(volume), "status": "available"})
     volume.save()
     return volume
+
+
+@pytest.fixture
+def nova() -> Iterator[list[dict[str, Any]]]:
+    """A Nova that keeps the events that it is told of, in this list."""
+    told: list[dict[str, Any]] = []
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            events = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["events"]
+            told.extend(events)
+            text = json.dumps({"events": [{**event, "status": "completed", "code": 200} for event in events]}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, *_words: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        CONF.import_opt("auth_type", "cinder.compute.nova", group="nova")
+        CONF.register_opts(loading.get_auth_plugin_conf_options("none"), group="nova")
+        CONF.set_override("auth_type", "none", group="nova")
+        CONF.set_override("endpoint", f"http://127.0.0.1:{server.server_port}", group="nova")
+        yield told
+        CONF.clear_override("auth_type", group="nova")
+        CONF.clear_override("endpoint", group="nova")
+        server.shutdown()
 
 
 def take(driver: Any, snapshot: Any) -> Any:
@@ -84,6 +121,27 @@ def test_a_volume_that_did_not_grow_is_as_it_was(driver: Any, volume: Any, attac
     restart(driver, volume)
     assert (volume.status, volume.size) == ("in-use", 1)
     assert gigabytes(context) == before
+    driver.delete_volume(volume)
+
+
+def test_the_guest_of_a_volume_that_grew_is_told(
+    driver: Any, volume: Any, attach: Make, nova: list[dict[str, Any]]
+) -> None:
+    attach(volume, "host1", ONE)
+    driver.extend_volume(volume, 3)
+    set_status(volume, "extending", previous_status="in-use")
+    restart(driver, volume)
+    assert (volume.status, volume.size) == ("in-use", 3)
+    assert nova == [{"name": "volume-extended", "server_uuid": ONE, "tag": volume.id}]
+    driver.delete_volume(volume)
+
+
+def test_without_nova_a_volume_that_grew_is_at_rest_all_the_same(driver: Any, volume: Any, attach: Make) -> None:
+    attach(volume, "host1", ONE)
+    driver.extend_volume(volume, 3)
+    set_status(volume, "extending", previous_status="in-use")
+    restart(driver, volume)
+    assert (volume.status, volume.size) == ("in-use", 3)
     driver.delete_volume(volume)
 
 

@@ -164,6 +164,24 @@ def test_a_guest_does_not_notice_that_libvirt_and_nova_compute_are_killed(all_in
     assert show(guest)["status"] == "ACTIVE"
 
 
+def test_a_guest_is_told_of_a_growth_that_the_next_cinder_volume_ends(all_in_one: AllInOne, guest: Guest) -> None:
+    with guest.opened() as (user, edge, _, client):
+        root = user.ids["root"]
+        vdisk, size = edge.vdisk(root), 2 * 1024**3
+        # As cinder-volume leaves it when it dies between the vPool's answer and its own database.
+        client.vdisks.extend(vdisk, size)
+        Cloud(Paths.of(all_in_one.state), Terminal()).connect().block_storage.reset_volume_status(root, "extending")
+        pid = all_in_one.pids()["cinder-volume"]
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        all_in_one.up()
+        user.wait("volume", "root", "in-use")
+        assert user.show("volume", "root")["size"] == 2
+        guest.console.wait(rf"^{image.DISKS_LINE} .*(vda:{size // 1024}) ")
+    guest.console.wait_for_more()
+    assert guest.console.errors() == []
+
+
 def test_a_hard_reboot_boots_from_the_volume_again(guest: Guest) -> None:
     last = guest.boot_id()
     with guest.opened() as (user, edge, _, _):

@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from cinder import compute, exception, objects
 from cinder import context as cinder_context
-from cinder import exception, objects
 from cinder.db import api as db
 from cinder.objects import fields
 from cinder.volume import rpcapi
+from keystoneauth1 import exceptions as keystone_exceptions
 from oslo_log import log as logging
 
 from openvstorage.cinder.connection import attachments, revoke_left_grants
@@ -68,6 +69,20 @@ def _end_extension(pool: Pool, volume: Any) -> None:
         volume.save()
         pool.limit(guid, volume)
     _settle(volume, _at_rest(volume), f"it has {volume.size} GiB")
+    if grown > 0:
+        _tell_instances(volume)
+
+
+def _tell_instances(volume: Any) -> None:
+    """Have Nova show the new size to the guests that have the volume, as Cinder would have. What fails is logged."""
+    instances = [each.instance_uuid for each in attachments(volume) if each.instance_uuid]
+    if instances:
+        admin = cinder_context.get_admin_context()
+        admin.project_id = volume.project_id  # whose users are told when Nova cannot be
+        try:
+            compute.API().extend_volume(admin, instances, volume.id)
+        except keystone_exceptions.ClientException as error:
+            LOG.warning("Nova cannot be told that volume %s has grown: %s", volume.name, error)
 
 
 def _end_revert(pool: Pool, volume: Any) -> None:
