@@ -42,6 +42,12 @@ def serve(
     strict_compat: Annotated[
         bool | None, typer.Option("--strict-compat/--no-strict-compat", help="Refuse to delete what has children.")
     ] = None,
+    write_through: Annotated[
+        bool | None,
+        typer.Option(
+            "--write-through/--no-write-through", help="Have each write on disk before it is acknowledged; slower."
+        ),
+    ] = None,
     database: Annotated[str | None, typer.Option(help="SQLAlchemy URL; default: SQLite in the directory.")] = None,
     qemu_dir: Annotated[str | None, typer.Option(help="Where QEMU's programs are; default: the PATH.")] = None,
     accept_database: Annotated[bool, typer.Option(help="Take a database that is older than the directory.")] = False,
@@ -60,6 +66,7 @@ def serve(
         "vpool": vpool,
         "token_calls": token_calls,
         "strict_compat": strict_compat,
+        "write_through": write_through,
         "database": database,
         "qemu_dir": qemu_dir,
     }

@@ -57,6 +57,7 @@ async def assemble(
         first_port=config.first_port,
         last_port=config.last_port,
         strict_compat=config.strict_compat,
+        write_through=config.write_through,
     )
     fleet = Fleet(build, directory.run_dir(claimed.guid), directory.logs)
     context = Context(db, backend, fleet, node)

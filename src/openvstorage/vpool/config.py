@@ -33,6 +33,7 @@ class ServiceConfig:
     :ivar last_port: the last of them.
     :ivar token_calls: calls of the token endpoint that one address has in a minute; 0 for no limit.
     :ivar strict_compat: refuse to delete what has children, as Open vStorage does.
+    :ivar write_through: have each write on disk before it is acknowledged, not only at the client's next flush.
     :ivar database: SQLAlchemy URL; empty for SQLite in the data directory.
     :ivar qemu_dir: where ``qemu-storage-daemon`` and ``qemu-img`` are; empty for the PATH.
     :ivar low_water_mib: below this much free space (MiB) nothing new is taken on.
@@ -48,6 +49,7 @@ class ServiceConfig:
     last_port: int = 30499
     token_calls: int = 5
     strict_compat: bool = False
+    write_through: bool = False
     database: str = ""
     qemu_dir: str = ""
     low_water_mib: int = 128

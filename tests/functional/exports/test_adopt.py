@@ -107,7 +107,7 @@ async def test_a_client_waits_from_the_death_to_the_respawn(bench):
     await asyncio.sleep(0.05)
     assert not waiting.done()
     again = await bench.launch("a", epoch=2)
-    await again.add_export("e", writable=True)
+    await again.add_export(Export("e", True))
     await asyncio.gather(waiting, return_exceptions=True)
     await (await bench.client()).close()
 
@@ -117,7 +117,7 @@ async def test_a_detached_daemon_is_adopted_again(bench):
     first = await bench.launch("a")
     await first.detach()
     second = await _adopt(bench, first.identity)
-    await second.add_export("e", writable=True)
+    await second.add_export(Export("e", True))
 
 
 async def test_a_strangers_process_is_refused_and_left_alone(bench):

@@ -38,7 +38,7 @@ async def _output(*words: str) -> str:
 async def test_what_a_client_wrote_is_in_the_image(bench):
     await bench.layer("a")
     daemon = await bench.launch("a")
-    await daemon.add_export("e", writable=True)
+    await daemon.add_export(Export("e", True))
     client = await bench.client()
     await client.write(5 * MIB, b"x" * 4096)
     assert await client.read(5 * MIB, 4096) == b"x" * 4096
@@ -67,17 +67,17 @@ async def test_other_peoples_clients_can_use_it(bench):
 async def test_an_export_is_added_once(bench):
     await bench.layer("a")
     daemon = await bench.launch("a")
-    await daemon.add_export("e", writable=True)
-    await daemon.add_export("e", writable=True)
+    await daemon.add_export(Export("e", True))
+    await daemon.add_export(Export("e", True))
     assert await daemon.exports() == {"e": Export("e", True)}
     with pytest.raises(ExportConflict):
-        await daemon.add_export("e", writable=False)
+        await daemon.add_export(Export("e", False))
 
 
 async def test_a_read_only_export_refuses_writes(bench):
     await bench.layer("a")
     daemon = await bench.launch("a")
-    await daemon.add_export("e", writable=False)
+    await daemon.add_export(Export("e", False))
     client = await bench.client()
     assert client.read_only
     with pytest.raises(NbdRefused):
@@ -90,10 +90,10 @@ async def test_a_frozen_layer_is_served_read_only_to_two_daemons(bench):
     nodes = [bench.node("a", read_only=True)]
     first = await bench.launch("a", blockdevs=nodes)
     second = await bench.launch("a", blockdevs=nodes, vdisk="vd-2", listener=None)
-    await first.add_export("e", writable=False)
+    await first.add_export(Export("e", False))
     assert await second.read_only()
     with pytest.raises(QmpError):
-        await first.add_export("w", writable=True)
+        await first.add_export(Export("w", True))
 
 
 async def test_a_discard_frees_space(bench):
@@ -117,7 +117,7 @@ async def test_a_grown_vdisk_is_seen_by_the_next_client(bench):
         await daemon.resize(128 * MIB)
     await daemon.drop_export("e", 5)
     await daemon.resize(128 * MIB)
-    await daemon.add_export("e", writable=True)
+    await daemon.add_export(Export("e", True))
     client = await bench.client()
     assert client.size == 128 * MIB
     await client.close()
@@ -218,7 +218,7 @@ async def test_a_second_daemon_of_the_same_epoch_is_refused(bench):
     first = await bench.launch("a")
     with pytest.raises(LaunchFailed, match="running already"):
         await bench.launch("a")
-    await first.add_export("e", writable=True)
+    await first.add_export(Export("e", True))
 
 
 async def test_a_killed_daemon_is_noticed_and_cleaned_up(bench):
@@ -251,7 +251,7 @@ async def test_a_lost_session_is_opened_again(bench):
     await bench.layer("a")
     daemon = await bench.launch("a")
     await daemon.monitor.close()
-    await daemon.add_export("e", writable=True)
+    await daemon.add_export(Export("e", True))
     await daemon.monitor.close()
     await daemon.drop_export("e", 5)
 

@@ -11,7 +11,7 @@ import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,14 @@ class Export:
     :ivar name: what clients ask for: 1 to 200 of ``A-Z a-z 0-9 . _ -``.
     :ivar writable: whether clients may write.
     :ivar node: the block node it serves.
+    :ivar write_through: whether a write is on disk before it is acknowledged; QEMU does not tell it again.
     :raise ValueError: the name has other characters.
     """
 
     name: str
     writable: bool
     node: str = TOP
+    write_through: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         if not _EXPORT_NAME.fullmatch(self.name):
@@ -84,6 +86,7 @@ def export_options(export: Export) -> dict[str, Any]:
         "node-name": export.node,
         "name": export.name,
         "writable": export.writable,
+        "writethrough": export.writable and export.write_through,
     }
 
 

@@ -231,14 +231,13 @@ class StorageDaemon(DaemonSession):
         """The exports by name, those being deleted included."""
         return await nbd.exports(self)
 
-    async def add_export(self, name: str, *, writable: bool, node: str = TOP) -> None:
+    async def add_export(self, export: Export) -> None:
         """Serve a node under a name. Idempotent.
 
-        :raise ValueError: not an export name (see :class:`command.Export`).
         :raise ExportConflict: an export of that name is there in another mode, of another node, or being deleted.
         :raise QmpError: no such node, or it cannot be opened in that mode.
         """
-        await nbd.add_export(self, Export(name, writable, node))
+        await nbd.add_export(self, export)
 
     async def drop_export(self, name: str, timeout: float) -> None:
         """Disconnect the clients of an export and wait until nothing of them can be written any more. Idempotent.

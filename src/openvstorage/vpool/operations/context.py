@@ -22,6 +22,7 @@ class Node:
     :ivar address: where exports listen.
     :ivar first_port: with ``last_port`` the range of export ports.
     :ivar strict_compat: refuse what Open vStorage refused: deleting what has children.
+    :ivar write_through: have each write on disk before it is acknowledged.
     """
 
     guid: str
@@ -30,6 +31,7 @@ class Node:
     first_port: int
     last_port: int
     strict_compat: bool = False
+    write_through: bool = False
 
 
 async def _nowhere(_operation: str, _boundary: str) -> None:

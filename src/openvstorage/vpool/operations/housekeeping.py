@@ -89,6 +89,8 @@ class Housekeeping:
         """Start a new daemon for a vDisk, trying again for a while; clients wait meanwhile."""
         if self._stopping:
             return
+        if not self._context.node.write_through:
+            log.warning("vDisk %s: what was written to it and not flushed may be lost, as after a power cut", vdisk)
         if vdisk in self._respawns:
             self._respawn_again.add(vdisk)  # the new daemon may have died before that task has ended
             return

@@ -161,7 +161,8 @@ async def _served_grants(context: Context, vdisk_guid: str) -> list[tuple[Grant,
 
 def _nbd_export(context: Context, grant: Grant, ref: str | None) -> NbdExport:
     node = TOP if ref is None else context.backend.node_of(ref)
-    return NbdExport(grant.export_name, writable=grant.mode == GrantMode.READ_WRITE, node=node)
+    writable = grant.mode == GrantMode.READ_WRITE
+    return NbdExport(grant.export_name, writable, node, write_through=context.node.write_through)
 
 
 async def is_served(context: Context, vdisk_guid: str) -> bool:
@@ -189,8 +190,7 @@ async def open_exports(context: Context, vdisk_guid: str) -> None:
     for grant, ref in grants:
         if ref is not None:
             await _open_snapshot(context, daemon, ref)
-        export = _nbd_export(context, grant, ref)
-        await daemon.add_export(export.name, writable=export.writable, node=export.node)
+        await daemon.add_export(_nbd_export(context, grant, ref))
 
 
 async def reopen_exports(context: Context, vdisk_guid: str) -> None:
