@@ -41,12 +41,18 @@ def served(cloud: Cloud, edge_tls: bool | None) -> None:
 @contextmanager
 def guest(cloud: Cloud) -> Iterator[None]:
     """A process as libvirt leaves its environment."""
-    process = subprocess.Popen(["sleep", "600"], env={"HOME": str(cloud.paths.guests / "home")})
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()
+    home = {"HOME": str(cloud.paths.guests / "home")}
+    with subprocess.Popen(["cat"], env=home, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        # Between exec and the first instruction a process has no environment to be known by.
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        try:
+            yield
+        finally:
+            process.kill()
 
 
 def test_it_is_plain_until_tls_is_chosen_and_then_as_it_was_chosen_last(cloud: Cloud) -> None:
