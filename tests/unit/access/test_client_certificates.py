@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 from pathlib import Path
 
@@ -93,3 +94,18 @@ async def test_an_authority_that_ends_soon_is_not_asked_again_and_again(tmp_path
     authority.ensure(tmp_path, ["127.0.0.1"], now=now - datetime.timedelta(days=authority.CA_DAYS - 20))
     certificate = ServerCertificate.open(tmp_path, ["127.0.0.1"])
     assert not await certificate.renew_if_due()
+
+
+def test_daemons_find_the_group_for_their_key_exchange(tmp_path: Path) -> None:
+    """Also in a directory of an earlier version; RFC 7919 gives the first and the last digits, and a safe prime."""
+    authority.ensure(tmp_path, ["127.0.0.1"])
+    file = tmp_path / "dh-params.pem"
+    file.unlink()
+    authority.ensure(tmp_path, ["127.0.0.1"])
+    body = base64.b64decode("".join(file.read_text().splitlines()[1:-1]))
+    prime = int.from_bytes(body[8:-3], "big")
+    assert body[-3:] == b"\x02\x01\x02"
+    assert prime.bit_length() == 3072
+    assert f"{prime:X}".startswith("FFFFFFFFFFFFFFFFADF85458")
+    assert f"{prime:X}".endswith("66C62E37FFFFFFFFFFFFFFFF")
+    assert pow(2, prime - 1, prime) == pow(2, (prime - 3) // 2, (prime - 1) // 2) == 1
