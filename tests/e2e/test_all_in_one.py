@@ -1,4 +1,4 @@
-"""The all-in-one: it comes up, proves that it works, notices when it does not, and goes away without a trace.
+"""The all-in-one: it comes up, proves that it works, and notices when it does not.
 
 The tests share one cloud, run in this order, and each leaves it running.
 """
@@ -6,9 +6,7 @@ The tests share one cloud, run in this order, and each leaves it running.
 import json
 import os
 import signal
-import socket
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +17,6 @@ from openvstorage.aio.catalog import offered_backends
 from openvstorage.aio.cloud import Cloud
 from openvstorage.aio.paths import Paths
 from openvstorage.aio.shell import OpenStackShell, ShellError
-from openvstorage.aio.user import User
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -116,42 +113,6 @@ def test_a_dead_program_is_told_and_started_again(all_in_one: AllInOne) -> None:
     assert {name: pid for name, pid in after.items() if name != "cinder-volume"} == {
         name: pid for name, pid in before.items() if name != "cinder-volume"
     }
-
-
-def test_down_ends_everything_of_ours_and_nothing_else(all_in_one: AllInOne) -> None:
-    stranger = subprocess.Popen(["sleep", "600"])
-    try:
-        assert all_in_one.marked()
-        all_in_one.run("down")
-        assert all_in_one.marked() == []
-        assert stranger.poll() is None
-        all_in_one.run("status", status=3)
-    finally:
-        stranger.kill()
-        stranger.wait()
-
-
-def test_a_killed_start_and_a_taken_port_are_survived(all_in_one: AllInOne) -> None:
-    all_in_one.run("down")
-    ports = all_in_one.state / "etc" / "ports.json"
-    taken = json.loads(ports.read_text())["keystone"]
-    with socket.socket() as stranger:
-        # As servers do: connections of the program that had the port may be in TIME_WAIT.
-        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        stranger.bind(("127.0.0.1", taken))
-        stranger.listen()
-        start = subprocess.Popen(all_in_one.argv("up"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 120
-        while "mariadb" not in all_in_one.pids() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        start.kill()
-        start.wait()
-        all_in_one.up()
-        assert json.loads(ports.read_text())["keystone"] != taken
-    with shell(all_in_one) as openstack:
-        user = User(openstack, "survivor-", all_in_one.state / "log")
-        user.make("volume", "volume", "--type", "myvpool01", "--size", "1")
-        user.delete("volume", "volume")
 
 
 @pytest.mark.parametrize(

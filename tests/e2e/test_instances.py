@@ -1,4 +1,4 @@
-"""An instance on vPool volumes outlives what happens to the services below it.
+"""An instance on vPool volumes outlives what happens to the services below it, and that they go down and come up again.
 
 The tests share one guest, run in this order, and leave it running, writing numbers to its second volume. In the middle
 the cloud's edge gets TLS, and keeps it for whatever comes after these tests.
@@ -12,8 +12,10 @@ import re
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -199,38 +201,72 @@ def test_the_edge_does_not_change_under_a_guest(all_in_one: AllInOne, guest: Gue
     guest.console.wait_for_more()
 
 
-def test_after_down_and_up_a_server_starts_where_and_how_its_volumes_are_served_now(
-    all_in_one: AllInOne, guest: Guest
-) -> None:
-    last = guest.boot_id()
+@dataclass(frozen=True)
+class Before:
+    """What was before the cloud went down: the guest's last boot, the ports of its disks, and their vDisks."""
+
+    boot: str
+    ports: frozenset[int]
+    vdisks: tuple[str, ...]
+
+
+@pytest.fixture(scope="module")
+def before(guest: Guest) -> Before:
     disks = guest.disks()
     assert not any("tls-creds" in disk for disk in disks)
-    old = {disk["server"]["port"] for disk in disks}
     with guest.opened() as (user, edge, _, _):
-        vdisks = [edge.vdisk(user.ids[name]) for name in ("root", "data")]
-    assert all(storage_daemons(vdisk) for vdisk in vdisks)
-    all_in_one.run("down")
-    assert processes_of(guest.server) == []
-    assert [storage_daemons(vdisk) for vdisk in vdisks] == [[], []]
+        vdisks = tuple(edge.vdisk(user.ids[name]) for name in ("root", "data"))
+    return Before(guest.boot_id(), frozenset(int(disk["server"]["port"]) for disk in disks), vdisks)
+
+
+def test_down_ends_everything_of_ours_and_nothing_else(all_in_one: AllInOne, guest: Guest, before: Before) -> None:
+    assert all(storage_daemons(vdisk) for vdisk in before.vdisks)
+    stranger = subprocess.Popen(["sleep", "600"])
+    try:
+        assert all_in_one.marked()
+        all_in_one.run("down")
+        assert all_in_one.marked() == []
+        assert processes_of(guest.server) == []
+        assert [storage_daemons(vdisk) for vdisk in before.vdisks] == [[], []]
+        assert stranger.poll() is None
+        all_in_one.run("status", status=3)
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_a_killed_start_and_taken_ports_are_survived(all_in_one: AllInOne, before: Before) -> None:
+    ports = all_in_one.state / "etc" / "ports.json"
+    keystone = json.loads(ports.read_text())["keystone"]
     with ExitStack() as strangers:
-        # Somebody else has taken the ports that the volumes were served at.
-        for port in old:
+        for port in (keystone, *before.ports):
             stranger = strangers.enter_context(socket.socket())
+            # As servers do: connections of the program that had the port may be in TIME_WAIT.
             stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            stranger.bind(("127.0.0.1", int(port)))
+            stranger.bind(("127.0.0.1", port))
             stranger.listen()
+        start = subprocess.Popen(all_in_one.argv("up"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while "mariadb" not in all_in_one.pids() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        start.kill()
+        start.wait()
         assert "Edge: TLS" in all_in_one.up("--edge-tls")
-        with guest.opened() as (user, edge, _, _):
-            user.wait("server", "guest", "SHUTOFF")
-            user.run("server", "start", guest.server)
-            user.wait("server", "guest", "ACTIVE")
-            boot = guest.next_boot_id(last)
-            assert edge.get(edge.vdisk(user.ids["root"]), image.BOOT_ID_OFFSET, len(boot)) == boot.encode()
-        guest.console.wait_for_more()
-        disks = guest.disks()
-        assert len(disks) == 2
-        assert not {disk["server"]["port"] for disk in disks} & old
-        assert all("tls-creds" in disk for disk in disks)
+        assert json.loads(ports.read_text())["keystone"] != keystone
+
+
+def test_a_server_starts_where_and_how_its_volumes_are_served_now(guest: Guest, before: Before) -> None:
+    with guest.opened() as (user, edge, _, _):
+        user.wait("server", "guest", "SHUTOFF")
+        user.run("server", "start", guest.server)
+        user.wait("server", "guest", "ACTIVE")
+        boot = guest.next_boot_id(before.boot)
+        assert edge.get(edge.vdisk(user.ids["root"]), image.BOOT_ID_OFFSET, len(boot)) == boot.encode()
+    guest.console.wait_for_more()
+    disks = guest.disks()
+    assert len(disks) == 2
+    assert not {int(disk["server"]["port"]) for disk in disks} & before.ports
+    assert all("tls-creds" in disk for disk in disks)
 
 
 def test_the_edge_of_the_guest_is_open_to_nobody_else(all_in_one: AllInOne, guest: Guest) -> None:
