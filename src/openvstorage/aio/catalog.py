@@ -13,6 +13,7 @@ from openvstorage.aio.errors import RequestFailed
 
 __all__ = [
     "Endpoint",
+    "allow_image_volumes",
     "connect",
     "fill_catalog",
     "host_is_usable",
@@ -121,6 +122,13 @@ def make_volume_type(cloud: Any, name: str) -> None:
         storage = cloud.block_storage
         if storage.find_type(name) is None:
             storage.create_type(name=name, extra_specs={"volume_backend_name": name})
+
+
+def allow_image_volumes(cloud: Any) -> None:
+    """Lift the limits of the service project, where each image on a volume is one. Raises RequestFailed."""
+    with _reported("the limits of the service project"):
+        project = cloud.identity.find_project("service", ignore_missing=False)
+        cloud.block_storage.update_quota_set(project, volumes=-1, gigabytes=-1)
 
 
 def make_flavors(cloud: Any) -> None:

@@ -71,6 +71,8 @@ class Cinder(Service):
                 "my_ip": "127.0.0.1",
                 "host": _HOST,
                 "glance_api_servers": glance_url,
+                # A volume of an image that is itself a volume is a clone.
+                "allowed_direct_url_schemes": "cinder",
                 "enable_force_upload": True,
                 "debug": True,
                 "default_log_levels": LOG_LEVELS,
@@ -80,6 +82,8 @@ class Cinder(Service):
             "coordination": {"backend_url": f"file://{state / 'coordination'}"},
             "keystone_authtoken": token_checks(auth_url, "cinder", password),
             "service_user": {**service_user(auth_url, "cinder", password), "send_service_user_token": True},
+            # Who asks Glance where an image is.
+            "glance": service_user(auth_url, "cinder", password),
             # Who tells Nova that an attached volume has grown.
             "nova": service_user(auth_url, "cinder", password),
             "cinder_sys_admin": helper,

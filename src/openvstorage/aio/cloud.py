@@ -12,7 +12,14 @@ from rich.console import Console
 
 import openvstorage
 from openvstorage.aio import packages, preflight
-from openvstorage.aio.catalog import Endpoint, connect, fill_catalog, make_volume_type, offered_backends
+from openvstorage.aio.catalog import (
+    Endpoint,
+    allow_image_volumes,
+    connect,
+    fill_catalog,
+    make_volume_type,
+    offered_backends,
+)
 from openvstorage.aio.certificates import Certificates
 from openvstorage.aio.cinder import Cinder
 from openvstorage.aio.credentials import load_passwords, write_client_files
@@ -181,6 +188,7 @@ class Cloud:
             database=self.mariadb.url("glance"),
             auth_url=self.keystone.url,
             password=self.passwords["glance"],
+            volume_type=self.vpool.pool,
         )
 
     @cached_property
@@ -279,7 +287,8 @@ class Cloud:
             Step("cinder", "Cinder", self.cinder.start, ("cinder-database",)),
             Step("backend", "Cinder's vPool backend", self._await_backend, ("catalog", "cinder")),
             Step("glance-database", "Glance's database", self.glance.prepare, ("environment", "mariadb")),
-            Step("glance", "Glance", self.glance.start, ("glance-database",)),
+            # It asks Cinder for the volume type of its store, and would not start without an answer.
+            Step("glance", "Glance", self.glance.start, ("glance-database", "catalog", "cinder")),
             Step("horizon-files", "Horizon's style sheets", self.horizon.prepare, ("environment",)),
             Step("horizon", "Horizon", self.horizon.start, ("horizon-files",)),
         ]
@@ -324,6 +333,7 @@ class Cloud:
 
         self.supervisor.wait_ready(Cinder.volume, offered)
         make_volume_type(cloud, self.vpool.pool)
+        allow_image_volumes(cloud)
         return "offered by the scheduler"
 
 

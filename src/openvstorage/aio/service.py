@@ -114,6 +114,11 @@ class Service:
         prefix = f"OS_{self.name.upper()}_CONFIG"
         return {f"{prefix}_DIR": str(self._configuration.parent), f"{prefix}_FILES": self._configuration.name}
 
+    @property
+    def _version(self) -> str:
+        """A text that changes when the code of its API does."""
+        return self._environment.openstack_version
+
     def _make(self) -> None:
         program, *words = self.schema
         self._manage(program, *self._options, *words)
@@ -131,7 +136,7 @@ class Service:
             self._port,
             variables=self._variables,
             processes=self.processes,
-            version=self._environment.openstack_version,
+            version=self._version,
             files=(self._configuration,),
             stop_stage=self.stop_stage,
         )
