@@ -6,28 +6,18 @@ These tests run where os-brick is: in the environments of ``tests/support/nova_e
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.service_fixtures import client, service
 from tests.support.vpool_service import VpoolService
 
 from openvstorage.client import Client, Grant
 
+__all__ = ["client", "service"]
+
 GIB = 1024**3
-
-
-@pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VpoolService]:
-    with VpoolService(tmp_path_factory.mktemp("vpool") / "data") as running:
-        yield running
-
-
-@pytest.fixture
-def client(service: VpoolService) -> Iterator[Client]:
-    with Client.from_status(service.status) as client:
-        yield client
 
 
 @pytest.fixture

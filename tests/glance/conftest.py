@@ -6,7 +6,6 @@ These tests run where glance_store is: ``make test-glance``.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,9 +15,12 @@ import pytest
 from glance_store._drivers.cinder import store as cinder_store
 from oslo_concurrency import lockutils
 from oslo_config import cfg
+from tests.support.service_fixtures import client, service
 from tests.support.vpool_service import VpoolService
 
 from openvstorage.client import Client
+
+__all__ = ["client", "service"]
 
 HOST = "glance-host"
 # Instead of a GiB, so that a volume is outgrown by few bytes; a multiple of neither 4 MiB nor a megabyte.
@@ -103,18 +105,6 @@ class Cinder:
         if attachment.grant:
             self._client.grants.revoke(attachment.grant)
         self.volumes[attachment.volume].status = "available"
-
-
-@pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VpoolService]:
-    with VpoolService(tmp_path_factory.mktemp("vpool") / "data") as running:
-        yield running
-
-
-@pytest.fixture
-def client(service: VpoolService) -> Iterator[Client]:
-    with Client.from_status(service.status) as client:
-        yield client
 
 
 @pytest.fixture

@@ -28,27 +28,18 @@ import pytest
 from nova import conf, objects
 from nova.tests import fixtures as nova_fixtures
 from nova.virt.libvirt import host as libvirt_host
+from tests.support.service_fixtures import client, service
 from tests.support.vpool_service import VpoolService
 
 from openvstorage.client import Client, Grant
 from openvstorage.nova.driver import LibvirtOpenvStorageEdgeVolumeDriver
 
+__all__ = ["client", "service"]
+
 objects.register_all()
 conf.CONF([], project="nova", default_config_files=[])
 
 GIB = 1024**3
-
-
-@pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VpoolService]:
-    with VpoolService(tmp_path_factory.mktemp("vpool") / "data") as running:
-        yield running
-
-
-@pytest.fixture
-def client(service: VpoolService) -> Iterator[Client]:
-    with Client.from_status(service.status) as client:
-        yield client
 
 
 @pytest.fixture
