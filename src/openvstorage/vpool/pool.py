@@ -18,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from sqlalchemy import URL
+
 from openvstorage.vpool.config import write_private
 from openvstorage.vpool.model.base import new_guid
 from openvstorage.vpool.model.cluster import Setting
@@ -63,9 +65,9 @@ class PoolDirectory:
         """What ``openvstorage status`` reads; written at each start."""
         return self.root / "service.json"
 
-    def database_url(self) -> str:
-        """:returns: SQLAlchemy URL of the embedded database."""
-        return f"sqlite+aiosqlite:///{self.root / 'model.sqlite3'}"
+    def database_url(self) -> URL:
+        """:returns: SQLAlchemy URL of the embedded database. Not as a text, in which some paths mean something else."""
+        return URL.create("sqlite+aiosqlite", database=str(self.root / "model.sqlite3"))
 
     def run_dir(self, pool_guid: str) -> Path:
         """:returns: a directory with a short path for sockets (Unix allows 107 bytes), of ours alone; made if missing.

@@ -29,6 +29,14 @@ async def test_a_pool_keeps_its_identity(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "pool.json").read_text())["generation"] == 2
 
 
+async def test_the_database_is_in_the_directory_whatever_that_is_called(tmp_path: Path) -> None:
+    data = tmp_path / "a?b=c#d %41 é"
+    data.mkdir()
+    assert await start(data) == await start(data)
+    assert (data / "model.sqlite3").stat().st_size > 0
+    assert list(tmp_path.iterdir()) == [data]
+
+
 async def test_an_older_copy_of_the_database_is_refused_and_can_be_accepted(tmp_path: Path) -> None:
     guid = await start(tmp_path)
     copy_database(tmp_path, tmp_path / "copy")
