@@ -105,9 +105,18 @@ class Resumer:
 
 
 def is_paused_by_an_error(domain: Any) -> bool:
-    """Tell whether a libvirt domain is paused because a request to a disk failed, and not by anybody's wish."""
+    """Tell whether a libvirt domain is paused because a request to a disk failed, and not by anybody's wish.
+
+    When a guest that was told to go on pauses again at once, libvirt may no longer know why; QEMU does.
+    """
     libvirt = _libvirt()
-    return bool(domain.state() == [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR])
+    state, reason = domain.state()
+    if state != libvirt.VIR_DOMAIN_PAUSED:
+        return False
+    return bool(
+        reason == libvirt.VIR_DOMAIN_PAUSED_IOERROR
+        or (reason == libvirt.VIR_DOMAIN_PAUSED_UNKNOWN and domain.diskErrors())
+    )
 
 
 def is_ours(disk: etree._Element) -> bool:
