@@ -51,7 +51,7 @@ class Housekeeping:
         self._respawns_allowed = asyncio.Event()
         context.tidy = self.tidy
         context.respawn = self.respawn
-        context.fleet.on_death = self.respawn
+        context.fleet.on_death = self._died
 
     def start(self) -> None:
         """Begin."""
@@ -85,12 +85,15 @@ class Housekeeping:
         """From now on: every daemon that lives has been adopted, and no operation is half done."""
         self._respawns_allowed.set()
 
+    def _died(self, vdisk: str) -> None:
+        if not self._context.node.write_through:
+            log.warning("vDisk %s: what was written to it and not flushed may be lost, as after a power cut", vdisk)
+        self.respawn(vdisk)
+
     def respawn(self, vdisk: str) -> None:
         """Start a new daemon for a vDisk, trying again for a while; clients wait meanwhile."""
         if self._stopping:
             return
-        if not self._context.node.write_through:
-            log.warning("vDisk %s: what was written to it and not flushed may be lost, as after a power cut", vdisk)
         if vdisk in self._respawns:
             self._respawn_again.add(vdisk)  # the new daemon may have died before that task has ended
             return
