@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, inspect, text
 from sqlalchemy.schema import ForeignKeyConstraint
 
-from openvstorage.vpool.model.database import Database
+from openvstorage.vpool.model.database import Database, alembic_config
 from openvstorage.vpool.model.tables import Base
+from openvstorage.vpool.model.task import Task
+
+#: The schema of the first versions, whose databases are still about.
+FIRST = "0001"
 
 
 def differences(connection: Connection) -> Any:
@@ -47,3 +52,24 @@ async def test_second_upgrade_changes_nothing(database: Database) -> None:
     await database.upgrade()
     async with database.read() as session:
         assert await (await session.connection()).run_sync(differences) == []
+
+
+async def test_failed_task_of_the_first_schema_keeps_its_sentence(url: str) -> None:
+    database = Database(url)
+    try:
+        async with database.write() as session:
+            connection = await session.connection()
+            await connection.run_sync(lambda bound: command.upgrade(alembic_config(bound), FIRST))
+            await session.execute(
+                text(
+                    "INSERT INTO task (guid, kind, args, status, result, created_at, finished_at) "
+                    "VALUES ('t', 'vdisk.create', '{}', 'FAILURE', '\"the disk was full\"', 1.0, 2.0)"
+                )
+            )
+        await database.upgrade()
+        async with database.read() as session:
+            assert await (await session.connection()).run_sync(differences) == []
+            task = await session.get_one(Task, "t")
+        assert (task.result, task.error_code) == ("the disk was full", None)
+    finally:
+        await database.close()

@@ -31,6 +31,8 @@ class Task(Base):
 
     :ivar kind: which operation, such as ``vdisk.create``; ``args`` are its arguments.
     :ivar result: the value on SUCCESS, the error's text on FAILURE.
+    :ivar error_code: what the error is, for programs: one of :class:`openvstorage.contract.codes.ErrorCode`. Empty
+        unless it failed, and in tasks of versions before there were codes.
     :ivar idempotency_key: the client's name for this request; unique for each user. ``request_digest`` tells a
         repeated request from another one under the same key.
     :ivar lease: until when (unix time) ``node_guid`` is trusted to be at work on it.
@@ -45,6 +47,7 @@ class Task(Base):
     vdisk_guid: Mapped[Guid | None] = mapped_column(index=True)
     status: Mapped[str] = mapped_column(String(16), default=TaskStatus.PENDING, index=True)
     result: Mapped[Any | None] = mapped_column(JSON(none_as_null=True))
+    error_code: Mapped[str | None] = mapped_column(String(48))
     username: Mapped[str | None] = mapped_column(String(255))
     idempotency_key: Mapped[str | None] = mapped_column(String(200))
     request_digest: Mapped[str | None] = mapped_column(String(64))
