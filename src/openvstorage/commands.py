@@ -14,6 +14,7 @@ from rich.table import Table
 
 from openvstorage import __version__
 from openvstorage.aio.commands import app as aio_app
+from openvstorage.contract.durability import Durability
 from openvstorage.vpool.access import authority
 from openvstorage.vpool.access.errors import AccessError
 from openvstorage.vpool.config import ConfigError, ServiceConfig
@@ -42,12 +43,10 @@ def serve(
     strict_compat: Annotated[
         bool | None, typer.Option("--strict-compat/--no-strict-compat", help="Refuse to delete what has children.")
     ] = None,
-    write_through: Annotated[
-        bool | None,
-        typer.Option(
-            "--write-through/--no-write-through", help="Have each write on disk before it is acknowledged; slower."
-        ),
+    durability: Annotated[
+        Durability | None, typer.Option(help="What survives a death, for vDisks that do not say it; see the docs.")
     ] = None,
+    write_through: Annotated[bool | None, typer.Option("--write-through/--no-write-through", hidden=True)] = None,
     database: Annotated[str | None, typer.Option(help="SQLAlchemy URL; default: SQLite in the directory.")] = None,
     qemu_dir: Annotated[str | None, typer.Option(help="Where QEMU's programs are; default: the PATH.")] = None,
     accept_database: Annotated[bool, typer.Option(help="Take a database that is older than the directory.")] = False,
@@ -59,6 +58,11 @@ def serve(
     )
     for chatty in ("aiosqlite", "qemu.qmp", "asyncio"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    if write_through is not None:
+        logging.warning(
+            "--write-through is not needed any more: --durability acknowledged, the default, is what it was; "
+            "--durability flushed is faster and keeps what was flushed"
+        )
     given: dict[str, Any] = {
         "listen": listen,
         "edge_host": edge_host,
@@ -66,7 +70,7 @@ def serve(
         "vpool": vpool,
         "token_calls": token_calls,
         "strict_compat": strict_compat,
-        "write_through": write_through,
+        "durability": durability and durability.value,
         "database": database,
         "qemu_dir": qemu_dir,
     }

@@ -19,7 +19,7 @@ from openvstorage.edge.nbd import NbdClient
 from openvstorage.vpool.backends.layers import lines
 from openvstorage.vpool.backends.layers.nodes import is_layer_node
 from openvstorage.vpool.exports.command import TOP
-from openvstorage.vpool.model.export import Export, Grant, GrantState
+from openvstorage.vpool.model.export import Export, ExportKind, Grant, GrantState
 from openvstorage.vpool.model.layer import Layer, LayerState
 from openvstorage.vpool.model.task import OperationRow, Task
 from openvstorage.vpool.model.vdisk import Snapshot, State, VDisk
@@ -111,32 +111,36 @@ async def _open_for_writing(engine: Engine, ref: str) -> bool:
 async def _audit_daemons(engine: Engine) -> None:
     fleet = engine.context.fleet
     async with engine.db.read() as session:
-        exports = {row.vdisk_guid: row for row in await session.scalars(select(Export))}
+        exports = {row.guid: row for row in await session.scalars(select(Export))}
         grants = list(await session.scalars(select(Grant)))
     serving = fleet.serving()
     assert set(serving) == set(exports), f"daemons run for {sorted(serving)}, exports say {sorted(exports)}"
-    assert {grant.vdisk_guid for grant in grants} == set(exports), "an export without grants, or grants without one"
+    needed = {grant.export_guid for grant in grants}
+    needed |= {row.vdisk_guid for row in exports.values() if row.source_name is not None and row.vdisk_guid in exports}
+    assert needed == set(exports), "an export without grants, or grants without one"
     pids = {left.identity.pid for left in await fleet.left_behind()}
     assert pids == {daemon.identity.pid for daemon in serving.values()}, "other daemons of this pool are running"
     names = {path for daemon in serving.values() for path in (daemon._files.monitor, daemon._files.pid_file)}
     stale = {path.name for path in Path(fleet.run_dir).iterdir() if path not in names}
     assert not stale, f"left in the run directory: {stale}"
-    for vdisk, daemon in serving.items():
-        row = exports[vdisk]
+    for guid, daemon in serving.items():
+        row = exports[guid]
         assert (row.pid, row.epoch) == (daemon.identity.pid, daemon.epoch), "the export names another process"
-        wanted = {grant.export_name for grant in grants if grant.vdisk_guid == vdisk}
-        assert set(await daemon.exports()) == wanted, f"the daemon of {vdisk} serves other exports than were granted"
-        await _audit_graph(engine, vdisk, daemon)
+        wanted = {grant.export_name for grant in grants if grant.export_guid == guid}
+        wanted |= {each.source_name for each in exports.values() if each.source_name and each.vdisk_guid == guid}
+        assert set(await daemon.exports()) == wanted, f"the daemon of {guid} serves other exports than were granted"
+        await _audit_graph(engine, row, daemon)
 
 
-async def _audit_graph(engine: Engine, vdisk: str, daemon: Any) -> None:
+async def _audit_graph(engine: Engine, export: Export, daemon: Any) -> None:
     """The daemon has the model's line open and nothing else, and no layer lies about in it that is not read.
 
     One exception: a fold replaces a layer by an equal one that has absorbed its parent. Whoever has the old one open
     goes on reading it and the parent, both without a name by now; who opened the new one over the parent, because the
     model did not know of the fold's end yet, goes on reading the parent.
     """
-    opened, wanted = set(await daemon.graph_files()), await _chain_files(engine, vdisk)
+    vdisk = f"{export.kind} of {export.vdisk_guid}"
+    opened, wanted = set(await daemon.graph_files()), await _chain_files(engine, export)
     assert wanted <= opened, f"the daemon of {vdisk} does not have open: {wanted - opened}"
     unnamed = {name.removesuffix(DELETED) for name in _open_files(daemon.identity.pid) if name.endswith(DELETED)}
     surplus = opened - wanted - unnamed
@@ -157,17 +161,17 @@ def _open_files(pid: int) -> set[str]:
     return {os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()}
 
 
-async def _chain_files(engine: Engine, vdisk: str) -> set[str]:
-    """Every file that a vDisk's daemon should have open: its own line and those of the snapshots being served."""
+async def _chain_files(engine: Engine, export: Export) -> set[str]:
+    """Every file that a daemon should have open: the line of what it serves. A reader's opens the head's daemon."""
     async with engine.db.read() as session:
-        heads = [(await session.get_one(VDisk, vdisk)).backend_ref]
-        query = select(Snapshot.backend_ref).join(Grant, Grant.snapshot_guid == Snapshot.guid)
-        heads += list(await session.scalars(query.where(Grant.vdisk_guid == vdisk)))
-        return {
-            str(engine.context.backend.files.path(link.guid))
-            for head in heads
-            for link in await lines.chain(session, str(head))
-        }
+        vdisk = await session.get_one(VDisk, export.vdisk_guid)
+        top = vdisk.backend_ref
+        if export.kind == ExportKind.SNAPSHOT:
+            top = (await session.get_one(Snapshot, export.guid)).backend_ref
+        elif export.kind == ExportKind.READER and not vdisk.is_vtemplate:
+            return set()
+        line = await lines.chain(session, str(top))
+    return {str(engine.context.backend.files.path(link.guid)) for link in line}
 
 
 async def _audit_grants(engine: Engine) -> None:

@@ -15,6 +15,7 @@ from openvstorage.vpool.assembly import Boundary, assemble
 from openvstorage.vpool.backends.layers.space import Space
 from openvstorage.vpool.config import ServiceConfig
 from openvstorage.vpool.model.database import Database
+from openvstorage.vpool.model.export import Grant
 from openvstorage.vpool.model.task import TaskStatus
 from openvstorage.vpool.operations import Operations
 from openvstorage.vpool.pool import PoolDirectory, PoolLock, claim
@@ -133,3 +134,11 @@ async def engine(
                     await made.context.fleet.stop(vdisk)
             await operations.stop()
             await db.close()
+
+
+async def serve_at_the_head(vpool: Engine, grant: dict[str, Any]) -> None:
+    """Have a grant served by the daemon of its vDisk's head, as an older version did with all of them."""
+    async with vpool.db.write() as session:
+        row = await session.get_one(Grant, grant["guid"])
+        row.export_guid = row.vdisk_guid
+    await vpool.operations.ensure_served(grant["vdisk_guid"])

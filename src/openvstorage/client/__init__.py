@@ -53,6 +53,7 @@ from openvstorage.client.storagerouter import EdgeAddress
 from openvstorage.client.task import Tasks
 from openvstorage.client.vdisk import VDisk, VDisks
 from openvstorage.client.vpool import Capacity, VPool, VPools
+from openvstorage.contract.durability import Durability
 
 __all__ = [
     "AccessDenied",
@@ -65,6 +66,7 @@ __all__ = [
     "ClientCredentials",
     "ConfigurationError",
     "Credentials",
+    "Durability",
     "EdgeAddress",
     "Grant",
     "Grants",

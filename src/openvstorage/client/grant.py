@@ -31,6 +31,8 @@ class Grant:
     :ivar size: bytes that the export offers.
     :ivar deadline: seconds since 1970 at which the grant ends on its own, None for never.
     :ivar uri: the same as an NBD URI.
+    :ivar cut_off_at: seconds since 1970 at which the export got another name, because what serves the vDisk had died
+        with acknowledged writes; None if that never happened.
     :ivar secret: with it the host asks where the grant is served (:mod:`openvstorage.client.resolve`); only known to
         whoever created the grant, else None.
     """
@@ -51,6 +53,7 @@ class Grant:
     deadline: int | None
     uri: str
     secret: str | None = field(default=None, repr=False)
+    cut_off_at: int | None = None
 
     @classmethod
     def from_api(cls, data: Mapping[str, Any]) -> Self:
@@ -72,6 +75,7 @@ class Grant:
             deadline=optional_integer(data, "deadline"),
             uri=text(data, "uri"),
             secret=optional_text(data, "secret"),
+            cut_off_at=optional_integer(data, "cut_off_at"),
         )
 
 

@@ -23,6 +23,7 @@ from openvstorage.client.qos import Qos
 from openvstorage.client.snapshot import Snapshots
 from openvstorage.client.storagerouter import EdgeAddress, StorageRouters
 from openvstorage.client.task import TASK_SECONDS, Tasks
+from openvstorage.contract.durability import Durability
 
 __all__ = ["VDisk", "VDisks"]
 
@@ -30,6 +31,7 @@ LOG = logging.getLogger(__name__)
 
 # Open vStorage waits up to five minutes for the cloned snapshot to reach the backend, rollback likewise.
 _BACKEND_SECONDS = 600.0
+_NO_DURABILITY = "what it keeps when a process dies cannot be chosen there"
 # Relations and dynamics that a VDisk needs; without "contents" a cluster computes all of them, which is slow.
 _CONTENTS = "vpool,parent_vdisk,storagedriver_id,storagerouter_guid,is_vtemplate"
 
@@ -45,6 +47,7 @@ class VDisk:
     :ivar parentsnapshot: guid of the snapshot it was cloned from, None likewise.
     :ivar storagedriver_id: the StorageDriver that serves it now, None if the cluster cannot say.
     :ivar qos: its limits, None where the cluster has no QoS.
+    :ivar durability: what is kept when what serves it dies, None where the cluster does not say.
     """
 
     guid: str
@@ -59,6 +62,7 @@ class VDisk:
     storagerouter_guid: str | None = None
     is_vtemplate: bool = False
     qos: Qos | None = None
+    durability: Durability | None = None
 
     @classmethod
     def from_api(cls, data: Mapping[str, Any]) -> Self:
@@ -77,6 +81,7 @@ class VDisk:
             storagerouter_guid=optional_text(data, "storagerouter_guid"),
             is_vtemplate=flag(data, "is_vtemplate"),
             qos=Qos.from_api(qos) if isinstance(qos, dict) else None,
+            durability=_durability(data),
         )
 
 
@@ -117,19 +122,30 @@ class VDisks:
         params = {"vpoolguid": vpool_guid, "contents": _CONTENTS, "sort": "devicename"}
         return (VDisk.from_api(data) for data in pages(self._caller, "vdisks/", params))
 
-    def create(self, name: str, size: int, vpool_guid: str, storagerouter_guid: str | None = None) -> str:
+    def create(
+        self,
+        name: str,
+        size: int,
+        vpool_guid: str,
+        storagerouter_guid: str | None = None,
+        durability: Durability | str | None = None,
+    ) -> str:
         """Make an empty vDisk.
 
         :param size: bytes.
         :param storagerouter_guid: the node it should live on; None leaves the choice to the cluster, and on one that
             does not choose to this library.
+        :param durability: what is kept when what serves it dies, see :class:`contract.durability.Durability`; None for
+            the pool's default.
         :returns: its guid.
         :raises AlreadyExists: if its device name is taken in the vPool. :raises InvalidRequest: bad name or size.
-        :raises Unavailable: if no node can take it.
+        :raises Unavailable: if no node can take it. :raises NotSupported: the cluster knows no durability.
         """
+        more = self._asked(durability)
         if storagerouter_guid is None and not self._caller.features():
             storagerouter_guid = self._routers.choose(vpool_guid)
         body = {"name": name, "size": size, "vpool_guid": vpool_guid, "storagerouter_guid": storagerouter_guid}
+        body |= more
         guid = self._tasks.run("vdisks/", body)
         if not isinstance(guid, str):
             raise UnexpectedAnswer(where="vdisks/", reason="the guid of the new vDisk was expected")
@@ -158,17 +174,26 @@ class VDisks:
         """
         self._tasks.run(f"{_path(guid)}extend/", {"new_size": size})
 
-    def clone(self, guid: str, name: str, snapshot_guid: str | None = None, size: int | None = None) -> str:
+    def clone(
+        self,
+        guid: str,
+        name: str,
+        snapshot_guid: str | None = None,
+        size: int | None = None,
+        durability: Durability | str | None = None,
+    ) -> str:
         """Make a thin copy of a vDisk.
 
         :param name: of the copy.
         :param snapshot_guid: the state to copy; None copies the present one.
         :param size: bytes, at least the source's; None keeps the source's.
+        :param durability: as for :meth:`create`; the source's is not inherited.
         :returns: the copy's guid.
         :raises AlreadyExists: if the name is taken. :raises NotFound: no such vDisk or snapshot.
         :raises InvalidRequest: if ``size`` is too small or too large; nothing is left behind then.
+        :raises NotSupported: the cluster knows no durability.
         """
-        body: dict[str, Any] = {"name": name, "storagerouter_guid": None}
+        body: dict[str, Any] = {"name": name, "storagerouter_guid": None, **self._asked(durability)}
         if snapshot_guid is not None:
             body["snapshot_id"] = snapshot_guid
         native = "clone_size" in self._caller.features()
@@ -209,6 +234,16 @@ class VDisks:
         self._caller.require("qos", "Open vStorage offers no QoS")
         self._tasks.run(f"{_path(guid)}set_qos/", {"qos": qos.to_api()}, TASK_SECONDS)
 
+    def set_durability(self, guid: str, durability: Durability | str | None) -> None:
+        """Change what is kept when what serves a vDisk dies, attached or not; its clients reconnect.
+
+        :param durability: see :class:`contract.durability.Durability`; None for the pool's default.
+        :raises NotFound: no such vDisk. :raises InvalidRequest: no such durability.
+        :raises NotSupported: the cluster knows no durability.
+        """
+        self._caller.require("durability", _NO_DURABILITY)
+        self._tasks.run(f"{_path(guid)}set_durability/", {"durability": durability}, TASK_SECONDS)
+
     def location(self, vdisk: VDisk) -> EdgeAddress:
         """Give where the edge of a cluster without NBD serves a vDisk now.
 
@@ -218,6 +253,12 @@ class VDisks:
         if vdisk.storagedriver_id is None or vdisk.vpool_guid is None:
             raise Unavailable(description=f"no StorageDriver serves vDisk {vdisk.guid} now")
         return self._routers.edge(vdisk.vpool_guid, vdisk.storagedriver_id, edge_name(vdisk.devicename))
+
+    def _asked(self, durability: Durability | str | None) -> dict[str, Any]:
+        if durability is None:
+            return {}
+        self._caller.require("durability", _NO_DURABILITY)
+        return {"durability": str(durability)}
 
     def _grow_clone(self, guid: str, size: int) -> None:
         try:
@@ -249,6 +290,12 @@ class VDisks:
 
 def _path(guid: str) -> str:
     return f"vdisks/{segment(guid)}/"
+
+
+def _durability(data: Mapping[str, Any]) -> Durability | None:
+    """What the answer says; None too for one that a later version has."""
+    told = optional_text(data, "durability")
+    return Durability(told) if told in list(Durability) else None
 
 
 def _check_size(size: int, source: int) -> None:

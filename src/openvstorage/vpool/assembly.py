@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from openvstorage.contract.durability import Durability
+from openvstorage.vpool.access import authority
 from openvstorage.vpool.access.server_certificate import ServerCertificate
 from openvstorage.vpool.backends.layers.backend import LayersBackend
 from openvstorage.vpool.backends.layers.files import ImageOptions, LayerFiles
@@ -12,7 +15,7 @@ from openvstorage.vpool.backends.layers.nodes import NodeOptions
 from openvstorage.vpool.backends.layers.space import MIB, Space
 from openvstorage.vpool.config import ServiceConfig
 from openvstorage.vpool.exports.qemu import QemuBuild
-from openvstorage.vpool.exports.tls import ServerTls
+from openvstorage.vpool.exports.tls import ClientTls, ServerTls
 from openvstorage.vpool.model.database import Database
 from openvstorage.vpool.operations import Operations
 from openvstorage.vpool.operations.context import Context, Node
@@ -57,7 +60,7 @@ async def assemble(
         first_port=config.first_port,
         last_port=config.last_port,
         strict_compat=config.strict_compat,
-        write_through=config.write_through,
+        durability=Durability(config.durability),
     )
     fleet = Fleet(build, directory.run_dir(claimed.guid), directory.logs)
     context = Context(db, backend, fleet, node)
@@ -68,6 +71,7 @@ async def assemble(
         if certificate is None:
             raise ValueError("TLS on the edge needs a certificate")
         _serve_with(certificate, fleet)
+        fleet.source_tls = ClientTls(*await asyncio.to_thread(authority.ensure_reader, directory.tls))
     if boundary is not None:
         context.boundary = boundary
     return Operations(context)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import logging
 import os
 import re
 import socket
@@ -11,6 +12,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
+
+from openvstorage.contract.durability import Durability
+
+log = logging.getLogger(__name__)
 
 FILE_NAME = "config.json"
 DEFAULT_PORT = 26443
@@ -33,7 +38,8 @@ class ServiceConfig:
     :ivar last_port: the last of them.
     :ivar token_calls: calls of the token endpoint that one address has in a minute; 0 for no limit.
     :ivar strict_compat: refuse to delete what has children, as Open vStorage does.
-    :ivar write_through: have each write on disk before it is acknowledged, not only at the client's next flush.
+    :ivar durability: of vDisks that have none of their own: ``acknowledged``, each write is on disk before it is
+        acknowledged; or ``flushed``, what a client flushed is kept.
     :ivar database: SQLAlchemy URL; empty for SQLite in the data directory.
     :ivar qemu_dir: where ``qemu-storage-daemon`` and ``qemu-img`` are; empty for the PATH.
     :ivar low_water_mib: below this much free space (MiB) nothing new is taken on.
@@ -49,7 +55,7 @@ class ServiceConfig:
     last_port: int = 30499
     token_calls: int = 5
     strict_compat: bool = False
-    write_through: bool = False
+    durability: str = Durability.ACKNOWLEDGED.value
     database: str = ""
     qemu_dir: str = ""
     low_water_mib: int = 128
@@ -68,6 +74,8 @@ class ServiceConfig:
             return cls()
         except ValueError as error:
             raise ConfigError(f"{data / FILE_NAME} is not JSON: {error}") from error
+        if isinstance(values, dict) and "write_through" in values:
+            _read_write_through(values)
         known = {field.name for field in fields(cls)}
         unknown = set(values) - known if isinstance(values, dict) else {"(not an object)"}
         if unknown:
@@ -102,6 +110,8 @@ class ServiceConfig:
                 f"exports on {self.edge_host} would be readable and writable by anyone who reaches it: "
                 "leave --no-edge-tls away, or give a loopback address as --edge-host"
             )
+        if self.durability not in list(Durability):
+            raise ConfigError(f"{self.durability!r} is no durability: there are {', '.join(Durability)}")
         if not 1024 <= self.first_port <= self.last_port <= 65535:
             raise ConfigError("first_port and last_port must be a range between 1024 and 65535")
         if not 1 <= self.metadata_cache_mib <= 65536:
@@ -139,6 +149,16 @@ class ServiceConfig:
     def save(self, data: Path) -> None:
         """Keep it in the data directory, whole or not at all."""
         write_private(data / FILE_NAME, json.dumps(asdict(self), indent=2) + "\n")
+
+
+def _read_write_through(values: dict[str, Any]) -> None:
+    """Understand what an older version kept: both of its values are the new default. Said once, since the next start
+    reads what this one keeps."""
+    if not values.pop("write_through") and "durability" not in values:
+        log.warning(
+            "each write is on disk before it is acknowledged from now on; for what was before, that only what a client "
+            "has flushed is kept, start once with --durability flushed"
+        )
 
 
 def _is_one_address(host: str) -> bool:

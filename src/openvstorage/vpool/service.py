@@ -18,6 +18,7 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
+from openvstorage.contract.durability import Durability
 from openvstorage.vpool.access.accounts import Accounts
 from openvstorage.vpool.access.limits import RateLimit
 from openvstorage.vpool.access.server_certificate import ServerCertificate
@@ -92,6 +93,7 @@ async def _serve_pool(
     settings = ApiSettings(
         cluster_id=claimed.guid,
         strict_compat=config.strict_compat,
+        durability=Durability(config.durability),
         token_limit=RateLimit(calls=config.token_calls),
     )
     server = _server(create_app(ApiContext(db, operations, accounts, Tokens(db), settings)), certificate)

@@ -161,6 +161,7 @@ async def test_deleted_parents_leave_their_children(database: Database, pool: VP
         child.parent_vdisk_guid, child.parent_snapshot_guid = parent.guid, snapshot.guid
         grant = Grant(
             vdisk_guid=parent.guid,
+            export_guid=parent.guid,
             client="h",
             consumer="c",
             mode="rw",

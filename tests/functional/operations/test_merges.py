@@ -83,10 +83,10 @@ async def test_a_merge_that_fails_keeps_no_other_from_being_done(
         async def stuck_first() -> list[Merge]:
             return sorted(await real_merges(), key=lambda merge: merge.vdisk != stuck)
 
-        async def launch(vdisk: str, **more: object) -> object:
-            if vdisk == stuck:
-                raise ImageLocked(vdisk=vdisk, reason="somebody has it")
-            return await real_launch(vdisk, **more)
+        async def launch(guid: str, **more: object) -> object:
+            if guid == stuck:
+                raise ImageLocked(vdisk=guid, reason="somebody has it")
+            return await real_launch(guid, **more)
 
         monkeypatch.setattr(vpool.context.backend, "merges", stuck_first)
         monkeypatch.setattr(vpool.context.fleet, "launch", launch)

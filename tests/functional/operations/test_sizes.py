@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.engine import MIB, TaskFailed, connect, engine
+from tests.support.engine import MIB, TaskFailed, connect, engine, serve_at_the_head
 
 from openvstorage.edge.errors import TransportError
 from openvstorage.vpool.backends.base import BackendError
@@ -88,7 +88,8 @@ async def test_an_extension_that_fails_lets_its_clients_in_again(
         vdisk = await vpool.create("a", 2 * MIB)
         grant = await vpool.grant(vdisk)
         if with_a_copy:
-            await vpool.grant(vdisk, consumer="copy", mode="ro", snapshot_guid=await vpool.snapshot(vdisk))
+            copy = await vpool.grant(vdisk, consumer="copy", mode="ro", snapshot_guid=await vpool.snapshot(vdisk))
+            await serve_at_the_head(vpool, copy)
 
         async def broken(*_args: object) -> None:
             if with_a_copy:

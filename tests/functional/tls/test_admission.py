@@ -24,7 +24,7 @@ from openvstorage.edge.nbd import NbdClient
 from openvstorage.edge.tls import client_context
 from openvstorage.vpool.access import authority
 from openvstorage.vpool.exports import sockets
-from openvstorage.vpool.operations import serving
+from openvstorage.vpool.operations import placement
 
 MIB = 1024**2
 
@@ -271,7 +271,7 @@ async def test_without_tls_nothing_is_served_where_others_reach_it(
         vdisk = await running.create("disk")
         before = await Edge(data, running, tmp_path / "hosts").grant(vdisk, "compute1")
         assert before["host"] == "127.0.0.2"
-    monkeypatch.setattr(serving, "is_loopback", lambda host: host == "127.0.0.1")
+    monkeypatch.setattr(placement, "is_loopback", lambda host: host == "127.0.0.1")
     async with engine(data, qemu_dir=qemu_dir) as running:
         await running.operations.ensure_served(vdisk)
         after = await Edge(data, running, tmp_path / "hosts").grant(vdisk, "compute1")

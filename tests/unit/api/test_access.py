@@ -150,6 +150,7 @@ ROLES = [
             "schedule_backend_sync",
             "is_volume_synced_up_to_tlog",
             "is_volume_synced_up_to_snapshot",
+            "set_durability",
             "set_qos",
         )
     ),

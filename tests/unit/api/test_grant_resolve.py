@@ -30,6 +30,7 @@ def make_grant(database: Database, add_vdisk: Callable[..., Awaitable[VDisk]]) -
             **{
                 "guid": new_guid(),
                 "vdisk_guid": vdisk.guid,
+                "export_guid": vdisk.guid,
                 "client": "compute1",
                 "consumer": "instance-1",
                 "mode": "rw",
@@ -42,7 +43,19 @@ def make_grant(database: Database, add_vdisk: Callable[..., Awaitable[VDisk]]) -
         )
         async with database.write() as session:
             node = (await session.get_one(StorageRouter, vdisk.owner_guid)).guid
-            session.add_all([grant, Export(vdisk_guid=vdisk.guid, node_guid=node, address="127.0.0.1", port=port)])
+            session.add_all(
+                [
+                    grant,
+                    Export(
+                        guid=vdisk.guid,
+                        vdisk_guid=vdisk.guid,
+                        kind="head",
+                        node_guid=node,
+                        address="127.0.0.1",
+                        port=port,
+                    ),
+                ]
+            )
         return grant
 
     return make

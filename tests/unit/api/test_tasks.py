@@ -213,6 +213,7 @@ async def test_grant_tells_where_to_connect_and_is_revoked(
     grant = Grant(
         guid=new_guid(),
         vdisk_guid=vdisk.guid,
+        export_guid=vdisk.guid,
         client="h",
         consumer="c",
         mode="rw",
@@ -222,7 +223,14 @@ async def test_grant_tells_where_to_connect_and_is_revoked(
         created_at=0.0,
     )
     async with database.write() as session:
-        session.add_all([grant, Export(vdisk_guid=vdisk.guid, node_guid=NODE, address="127.0.0.1", port=26300)])
+        session.add_all(
+            [
+                grant,
+                Export(
+                    guid=vdisk.guid, vdisk_guid=vdisk.guid, kind="head", node_guid=NODE, address="127.0.0.1", port=26300
+                ),
+            ]
+        )
     expected = {
         "guid": grant.guid,
         "vdisk_guid": vdisk.guid,
@@ -237,6 +245,7 @@ async def test_grant_tells_where_to_connect_and_is_revoked(
         "port": 26300,
         "tls": False,
         "size": GIB,
+        "cut_off_at": None,
         "deadline": None,
         "uri": "nbd://127.0.0.1:26300/e-1",
     }

@@ -33,6 +33,7 @@ async def add_grant(database: Database, vdisk: VDisk, port: int = 26300) -> Gran
     grant = Grant(
         guid=new_guid(),
         vdisk_guid=vdisk.guid,
+        export_guid=vdisk.guid,
         client="host1",
         consumer="instance-1",
         mode="rw",
@@ -42,7 +43,9 @@ async def add_grant(database: Database, vdisk: VDisk, port: int = 26300) -> Gran
         created_at=0.0,
     )
     async with database.write() as session:
-        session.add(Export(vdisk_guid=vdisk.guid, node_guid=NODE, address="127.0.0.1", port=port))
+        session.add(
+            Export(guid=vdisk.guid, vdisk_guid=vdisk.guid, kind="head", node_guid=NODE, address="127.0.0.1", port=port)
+        )
         session.add(grant)
     return grant
 
@@ -128,7 +131,7 @@ async def test_create_reaches_the_operations(client: AsgiClient, operations: Rec
     answer = await client("POST", "/api/vdisks/", json_body=sent)
     assert answer.status == 200
     assert isinstance(answer.json(), str)
-    args = {**sent, "pagecache_ratio": 1.0, "cache_quota": None}
+    args = {**sent, "durability": None, "pagecache_ratio": 1.0, "cache_quota": None}
     assert operations.submitted == [("vdisk.create", args, None)]
 
 
@@ -247,6 +250,7 @@ ACTIONS: list[tuple[str, str, Any, str, dict[str, Any]]] = [
             "storagerouter_guid": None,
             "snapshot_guid": None,
             "size": None,
+            "durability": None,
             "pagecache_ratio": None,
             "cache_quota": None,
         },
@@ -261,6 +265,7 @@ ACTIONS: list[tuple[str, str, Any, str, dict[str, Any]]] = [
             "storagerouter_guid": None,
             "snapshot_guid": "s",
             "size": 2 * GIB,
+            "durability": None,
             "pagecache_ratio": None,
             "cache_quota": None,
         },
@@ -270,7 +275,7 @@ ACTIONS: list[tuple[str, str, Any, str, dict[str, Any]]] = [
         "create_from_template",
         {"name": "c", "storagerouter_guid": NODE},
         "vdisk.create_from_template",
-        {"name": "c", "storagerouter_guid": NODE, "pagecache_ratio": None, "cache_quota": None},
+        {"name": "c", "storagerouter_guid": NODE, "durability": None, "pagecache_ratio": None, "cache_quota": None},
     ),
     (
         "POST",
@@ -320,6 +325,8 @@ ACTIONS: list[tuple[str, str, Any, str, dict[str, Any]]] = [
         {"params": {"dtl_mode": "sync"}},
     ),
     ("POST", "set_qos", {"qos": {"iops_total": 100, "bps_read": 0}}, "vdisk.set_qos", {"qos": {"iops_total": 100}}),
+    ("POST", "set_durability", {"durability": "flushed"}, "vdisk.set_durability", {"durability": "flushed"}),
+    ("POST", "set_durability", {"durability": None}, "vdisk.set_durability", {"durability": None}),
     ("POST", "is_volume_synced_up_to_snapshot", {"snapshot_id": "s"}, "snapshot.is_synced", {"snapshot_guid": "s"}),
 ]
 
@@ -351,6 +358,8 @@ async def test_action_reaches_the_operations(
         ("extend", {"new_size": "big"}, 406, "invalid_data"),
         ("set_qos", {"qos": {"iops_total": -1}}, 406, "invalid_data"),
         ("set_qos", {"qos": {"iops": 1}}, 406, "invalid_data"),
+        ("set_durability", {"durability": "forever"}, 406, "invalid_data"),
+        ("set_durability", {}, 406, "invalid_data"),
         ("delete_vtemplate", {}, 406, "impossible_request"),
         ("schedule_backend_sync", {}, 406, "impossible_request"),
         ("is_volume_synced_up_to_tlog", {"tlog_name": "t"}, 406, "impossible_request"),

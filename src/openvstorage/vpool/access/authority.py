@@ -25,7 +25,16 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from openvstorage.vpool.access.errors import AuthorityError
 
-__all__ = ["TlsFiles", "distinguished_name", "ensure", "fingerprint", "is_host_name", "issue_client", "valid_until"]
+__all__ = [
+    "TlsFiles",
+    "distinguished_name",
+    "ensure",
+    "ensure_reader",
+    "fingerprint",
+    "is_host_name",
+    "issue_client",
+    "valid_until",
+]
 
 KEY_BITS = 3072
 CA_DAYS = 3650
@@ -35,6 +44,10 @@ CLIENT_DAYS = 825
 RENEW_DAYS = 60
 _BACKDATED = datetime.timedelta(hours=1)
 _ORGANISATION = "openvstorage"
+#: Common name of the certificate by which storage daemons read from each other. No host name, so no host can have it.
+_READER = "reader@vpool"
+#: What a client's certificate consists of, with the files' modes.
+_CLIENT_FILES = {"client-key.pem": 0o600, "client-cert.pem": 0o644, "ca-cert.pem": 0o644}
 # A common name has at most 64 characters, and none of these has to be escaped in a distinguished name.
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 
@@ -91,29 +104,61 @@ def issue_client(
     :raises FileExistsError: one of the files is there.
     """
     distinguished_name(host)
+    for name in _CLIENT_FILES:
+        if (target / name).exists():
+            raise FileExistsError(17, "it is there already", str(target / name))
+    return _issue_client(directory, host, target, now or datetime.datetime.now(datetime.UTC))
+
+
+def ensure_reader(directory: Path, *, now: datetime.datetime | None = None) -> tuple[Path, str]:
+    """Have the certificate by which storage daemons read from each other, issued again when it nears its end. Blocking.
+
+    :param directory: where the authority is.
+    :returns: the directory of its files, named as :func:`issue_client` does, and its distinguished name.
+    :raises AuthorityError: there is no authority, or its files do not belong together.
+    """
+    now = now or datetime.datetime.now(datetime.UTC)
+    target = directory / "reader"
+    if not _proves(target, directory, now):
+        _issue_client(directory, _READER, target, now)
+    return target, f"O={_ORGANISATION},CN={_READER}"
+
+
+def _proves(target: Path, directory: Path, now: datetime.datetime) -> bool:
+    """Whether a client's certificate is there, the authority's, has its key and has time left."""
+    certificate_file, key_file, ca_file = (
+        target / name for name in ("client-cert.pem", "client-key.pem", "ca-cert.pem")
+    )
+    if not (certificate_file.exists() and key_file.exists() and ca_file.exists()):
+        return False
+    certificate, ca = _read_certificate(certificate_file), _read_certificate(directory / "ca-cert.pem")
+    try:
+        certificate.verify_directly_issued_by(ca)
+    except (InvalidSignature, ValueError):
+        return False
+    return (
+        certificate.public_key() == _read_key(key_file).public_key()
+        and _read_certificate(ca_file) == ca
+        and certificate.not_valid_after_utc - now > datetime.timedelta(days=RENEW_DAYS)
+    )
+
+
+def _issue_client(directory: Path, name: str, target: Path, now: datetime.datetime) -> datetime.datetime:
     if not (directory / "ca-cert.pem").exists():
         raise AuthorityError(problem="The authority's certificate is missing", path=directory / "ca-cert.pem")
-    now = now or datetime.datetime.now(datetime.UTC)
     authority = _authority(directory, now)
     key = _new_key()
     subject = x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, _ORGANISATION),
-            x509.NameAttribute(NameOID.COMMON_NAME, host),
+            x509.NameAttribute(NameOID.COMMON_NAME, name),
         ]
     )
-    certificate = _sign(authority, subject, key, ExtendedKeyUsageOID.CLIENT_AUTH, [host], CLIENT_DAYS, now)
+    certificate = _sign(authority, subject, key, ExtendedKeyUsageOID.CLIENT_AUTH, [name], CLIENT_DAYS, now)
     target.mkdir(mode=0o700, parents=True, exist_ok=True)
-    contents = {
-        "client-key.pem": (_private_pem(key), 0o600),
-        "client-cert.pem": (_public_pem(certificate), 0o644),
-        "ca-cert.pem": ((directory / "ca-cert.pem").read_bytes(), 0o644),
-    }
-    for name in contents:
-        if (target / name).exists():
-            raise FileExistsError(17, "it is there already", str(target / name))
-    for name, (content, mode) in contents.items():
-        _write(target / name, content, mode)
+    contents = (_private_pem(key), _public_pem(certificate), (directory / "ca-cert.pem").read_bytes())
+    for (file, mode), content in zip(_CLIENT_FILES.items(), contents, strict=True):
+        _write(target / file, content, mode)
     return certificate.not_valid_after_utc
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from fastapi import Request
 
 from openvstorage import __version__
+from openvstorage.contract.durability import Durability
 from openvstorage.vpool.access.accounts import Accounts
 from openvstorage.vpool.access.grant_secrets import GrantSecrets
 from openvstorage.vpool.access.limits import RateLimit, RateLimiter
@@ -37,8 +38,8 @@ class Runner(Protocol):
     async def ensure_served(self, vdisk_guid: str) -> None:
         """Return when every client with a grant of a vDisk can connect."""
 
-    async def edge_clients(self, vdisk_guid: str) -> list[tuple[str, int]]:
-        """Give address and port of whoever is connected to a vDisk's export."""
+    async def edge_clients(self, export_guid: str) -> list[tuple[str, int]]:
+        """Give address and port of whoever is connected to an export."""
 
     async def pool_stats(self) -> PoolStats:
         """Give the pool's capacity in bytes."""
@@ -54,6 +55,7 @@ class ApiSettings:
     :ivar release: name of the release that ``GET /api/`` tells.
     :ivar cluster_id: identity of the pool.
     :ivar strict_compat: refuse to delete what has children, as Open vStorage does.
+    :ivar durability: of vDisks that have none of their own.
     :ivar token_limit: for the token endpoint; ``metadata_limit`` for ``GET /api/``; ``resolve_limit`` for hosts that
         ask where their grants are served, which a host that starts hundreds of guests at once must not reach.
     :ivar max_body: longest request body in bytes.
@@ -62,6 +64,7 @@ class ApiSettings:
     cluster_id: str
     release: str = __version__
     strict_compat: bool = False
+    durability: Durability = Durability.ACKNOWLEDGED
     token_limit: RateLimit = field(default_factory=lambda: RateLimit(calls=5))
     metadata_limit: RateLimit = field(default_factory=lambda: RateLimit(calls=60))
     resolve_limit: RateLimit = field(default_factory=lambda: RateLimit(calls=3000, lockout=10.0))

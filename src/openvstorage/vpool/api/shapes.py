@@ -120,6 +120,7 @@ class VDiskShape(Shape):
     cache_quota: dict[str, Any] | None = None
     scrubbing_information: dict[str, Any] | None = None
     qos: dict[str, int] = Field(description="Limits in force; absent or 0 is unlimited")
+    durability: str = Field(description="acknowledged or flushed: what is kept when what serves it dies")
     snapshots: list[dict[str, Any]] | None = Field(None, description="Oldest first")
     statistics: dict[str, Any] | None = Field(
         None, description="`stored` is measured; the other counters of Open vStorage are not kept here and stay 0"
@@ -187,4 +188,7 @@ class GrantShape(BaseModel):
     tls: bool
     size: int = Field(description="Bytes")
     deadline: float | None = Field(description="Unix time after which it is revoked")
+    cut_off_at: float | None = Field(
+        description="Unix time at which the export got another name because acknowledged writes were lost; mostly null"
+    )
     uri: str | None

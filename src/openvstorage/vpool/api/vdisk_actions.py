@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import Field, model_validator
 
+from openvstorage.contract.durability import Durability
 from openvstorage.vpool.api.caller import MANAGES, READS, VIEWS, WRITES
 from openvstorage.vpool.api.context import ApiContext, context_of
 from openvstorage.vpool.api.documented import answers, lists, tasks
@@ -86,6 +87,12 @@ class SetQos(Parameters):
     """Limits, all at once: what is absent becomes unlimited."""
 
     qos: QosLimits
+
+
+class SetDurability(Parameters):
+    """What is to be kept when what serves the vDisk dies."""
+
+    durability: Durability | None = Field(description="null for the pool's default")
 
 
 class Scrub(Parameters):
@@ -203,6 +210,15 @@ async def set_qos(work: Work, vdisk: TheVDisk, asked: Annotated[SetQos, Depends(
     """Limit a vDisk's requests and bytes per second, at once and for a running guest too."""
     args = {"vdisk_guid": vdisk.guid, "qos": asked.qos.model_dump(exclude_defaults=True)}
     return await work.submit("vdisk.set_qos", args, vdisk.guid)
+
+
+@router.post("/set_durability/", dependencies=[WRITES], **tasks(SetDurability))
+async def set_durability(
+    work: Work, vdisk: TheVDisk, asked: Annotated[SetDurability, Depends(parsed(SetDurability))]
+) -> str:
+    """Change what is kept when what serves a vDisk dies, at once and for a running guest too; it reconnects."""
+    args = {"vdisk_guid": vdisk.guid, "durability": asked.durability}
+    return await work.submit("vdisk.set_durability", args, vdisk.guid)
 
 
 @router.get("/get_target_storagerouters/", dependencies=[VIEWS], **lists())

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import Field
 
+from openvstorage.contract.durability import Durability
 from openvstorage.vpool.api.caller import VIEWS, WRITES
 from openvstorage.vpool.api.context import ApiContext, context_of
 from openvstorage.vpool.api.documented import lists, shows, tasks
@@ -27,6 +28,9 @@ from openvstorage.vpool.model.vdisk import State, VDisk
 router = APIRouter(prefix="/vdisks", tags=["vdisks"])
 
 
+DURABILITY = Field(None, description="What is kept when what serves it dies; null for the pool's default")
+
+
 class ListVDisks(ListParameters):
     """Which vDisks; ``vpoolguid`` wins if both are given."""
 
@@ -41,6 +45,7 @@ class CreateVDisk(Parameters):
     size: int = Field(description="Bytes", ge=0)
     vpool_guid: str
     storagerouter_guid: str | None = Field(None, description="Node to serve it; null lets the vPool choose")
+    durability: Durability | None = DURABILITY
     pagecache_ratio: PageCacheRatio | None = None
     cache_quota: Quota | None = None
 
@@ -52,6 +57,7 @@ class CloneVDisk(Parameters):
     storagerouter_guid: str | None = Field(None, description="Node to serve it; null for the source's")
     snapshot_id: str | None = Field(None, description="Snapshot to clone; null for the present state")
     size: int | None = Field(None, description="Bytes, at least the source's; null for the same", ge=0)
+    durability: Durability | None = DURABILITY
     pagecache_ratio: PageCacheRatio | None = Field(None, description="null inherits")
     cache_quota: Quota | None = Field(None, description="null inherits")
 
@@ -61,6 +67,7 @@ class FromTemplate(Parameters):
 
     name: Name
     storagerouter_guid: str | None = None
+    durability: Durability | None = DURABILITY
     pagecache_ratio: PageCacheRatio | None = None
     cache_quota: Quota | None = None
 

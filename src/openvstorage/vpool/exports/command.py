@@ -21,7 +21,7 @@ from openvstorage.vpool.exports.tls import LIST_ID, ServerTls
 
 __all__ = ["TOP", "Export", "arguments", "blockdevs_of", "export_options", "group_id", "top_options"]
 
-#: Node name of the throttle filter that all exports of a vDisk stand on.
+#: Node name of the throttle filter that the exports of a daemon stand on.
 TOP = "top"
 
 _EXPORT_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
@@ -106,6 +106,7 @@ def arguments(
     exports: Sequence[Export],
     tls: ServerTls | None = None,
     admitted: Sequence[str] = (),
+    objects: Sequence[Mapping[str, Any]] = (),
 ) -> list[str]:
     """The daemon's arguments; it carries them out in this order.
 
@@ -113,10 +114,13 @@ def arguments(
     :param server_fds: the inherited listening socket; none for a daemon without an NBD server.
     :param tls: the NBD server's certificate; None for plain NBD.
     :param admitted: with TLS the distinguished names of the certificates that are let in.
+    :param objects: ``object-add`` arguments that the block nodes need.
     """
     result = ["--chardev", f"socket,id=monitor,path={_escaped(files.monitor)},server=on,wait=off"]
     result += ["--monitor", "chardev=monitor,mode=control", "--pidfile", str(files.pid_file)]
     result += ["--object", json.dumps({"qom-type": "throttle-group", "id": group, "limits": limits.as_qmp()})]
+    for options in objects:
+        result += ["--object", json.dumps(dict(options))]
     for options in blockdevs:
         result += ["--blockdev", json.dumps(dict(options))]
     for fd in server_fds:

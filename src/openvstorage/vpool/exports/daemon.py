@@ -22,6 +22,7 @@ from openvstorage.vpool.exports.errors import (
     LaunchFailed,
     ListenerUnavailable,
     NotOurs,
+    QmpError,
     QmpInterrupted,
     UnknownNode,
 )
@@ -68,6 +69,7 @@ class StorageDaemon(DaemonSession):
         exports: Sequence[Export] = (),
         tls: ServerTls | None = None,
         admitted: Sequence[str] = (),
+        objects: Sequence[Mapping[str, Any]] = (),
         lock_patience: float = 5.0,
     ) -> Self:
         """Start a daemon and wait until it serves.
@@ -85,6 +87,7 @@ class StorageDaemon(DaemonSession):
         :param exports: there before the first client is accepted, also one that waited in the listener's backlog.
         :param tls: what the NBD server proves itself with; None for plain NBD, which belongs on loopback only.
         :param admitted: with TLS the first value of :meth:`admit`.
+        :param objects: ``object-add`` arguments that the block nodes need.
         :param lock_patience: seconds to try again while a file is locked: the lock of a killed daemon stays for some
             milliseconds.
         :raise ImageLocked: a file is still open for writing in another process.
@@ -109,6 +112,7 @@ class StorageDaemon(DaemonSession):
                 exports=exports,
                 tls=tls,
                 admitted=admitted,
+                objects=objects,
             )
             try:
                 pid, said = spawn([str(program), *words], log_file, fds)
@@ -347,14 +351,30 @@ class StorageDaemon(DaemonSession):
 
     # -- ending --------------------------------------------------------------------------------------------------
 
-    async def stop(self, timeout: float = 10) -> None:
-        """End the daemon, everything written to disk; kill it if it does not within ``timeout`` seconds. Idempotent."""
+    async def stop(self, timeout: float = 10) -> bool:
+        """End the daemon, everything written to disk; kill it if it does not within ``timeout`` seconds. Idempotent.
+
+        :return: whether it ended in order: what it had acknowledged is on the disk.
+        """
+        in_order = False
         if not self._ended.is_set():
-            with contextlib.suppress(DaemonGone, QmpInterrupted, TimeoutError):
+            with contextlib.suppress(DaemonGone, QmpError, QmpInterrupted, TimeoutError):
                 async with asyncio.timeout(timeout):
+                    await self._flush_last()
                     await self.execute("quit")
                     await self._ended.wait()
+                    in_order = True
         await self.kill()
+        return in_order or self.status == 0
+
+    async def _flush_last(self) -> None:
+        """Flush while the daemon can still tell of a disk that takes no more: at its end nobody hears of that.
+
+        What is written after this is flushed by the end itself.
+        """
+        if not await self.read_only():
+            with contextlib.suppress(UnknownNode):
+                await self.flush()
 
 
 def _free_run_files(run_dir: Path, vdisk: str, epoch: int) -> RunFiles:

@@ -103,6 +103,10 @@ class DaemonSession:
             if "node-name" in node:
                 self._nodes[node["node-name"]] = dict(node)
 
+    def options_of(self, name: str) -> dict[str, Any] | None:
+        """How a block node was opened, None for one that is not known here."""
+        return self._nodes.get(name)
+
     def alive(self) -> bool:
         """Whether the process lives, as far as the event loop has noticed."""
         return not self._ended.is_set()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["LIST_ID", "ServerTls", "certificate_of", "rules"]
+__all__ = ["LIST_ID", "ClientTls", "ServerTls", "certificate_of", "rules"]
 
 #: Id of the list in a daemon.
 LIST_ID = "admitted"
@@ -51,6 +51,36 @@ class ServerTls:
     def credentials_id(self) -> str:
         """Id of the credentials in a daemon."""
         return f"{_CREDENTIALS}{self.certificate}"
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTls:
+    """The certificate by which a daemon opens what another one serves.
+
+    :ivar directory: has ``ca-cert.pem``, ``client-cert.pem`` and ``client-key.pem``.
+    :ivar name: the distinguished name of the certificate.
+    """
+
+    directory: Path
+    name: str
+
+    def objects(self) -> list[dict[str, Any]]:
+        """``object-add`` arguments."""
+        return [
+            {
+                "qom-type": "tls-creds-x509",
+                "id": self.credentials_id,
+                "dir": str(self.directory),
+                "endpoint": "client",
+                "verify-peer": True,
+                "priority": _PRIORITY,
+            }
+        ]
+
+    @property
+    def credentials_id(self) -> str:
+        """Id of the credentials in a daemon."""
+        return "source"
 
 
 def rules(admitted: Iterable[str]) -> list[dict[str, Any]]:

@@ -29,6 +29,7 @@ class VDisk(Base):
     :ivar volume_id: the identifier below the API; differs from the guid, as in Open vStorage.
     :ivar backend_ref: the backend's name for the bytes a writer changes; opaque here.
     :ivar written: whether anyone could write since ``backend_ref`` was made; False lets a snapshot cost nothing.
+    :ivar durability: what survives a death, see :class:`contract.durability.Durability`; null for the pool's default.
     :ivar shared: whether all its writable grants were asked for as shared (multi-attach), and so others may be.
     :ivar owner_guid: the node that serves it; ``owner_epoch`` grows whenever a new daemon serves it.
     :ivar row_version: grows with every change of the row; a stale writer is refused.
@@ -52,6 +53,7 @@ class VDisk(Base):
     )
     backend_ref: Mapped[str | None] = mapped_column(String(64), index=True)
     written: Mapped[bool] = mapped_column(default=False)
+    durability: Mapped[str | None] = mapped_column(String(16))
     shared: Mapped[bool] = mapped_column(default=False)
     owner_guid: Mapped[Guid | None] = mapped_column(ForeignKey("storagerouter.guid"), index=True)
     owner_epoch: Mapped[int] = mapped_column(default=0)

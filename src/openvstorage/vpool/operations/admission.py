@@ -1,27 +1,28 @@
-"""Admission: which hosts' certificates a vDisk's storage daemon lets in. It follows the grants.
+"""Admission: which hosts' certificates a storage daemon lets in. It follows the grants.
 
-A host with a grant is let in before its export is there, and kept out before its export goes, unless it holds another
-grant of the same vDisk. The list is about hosts, not exports: a host that is let in sees the names of all exports of
-that vDisk and can open any of them. So when a host's last grant goes, every connection goes, see :func:`serving.drop`.
+A host with a grant is let in before its export is there, and kept out before its export goes, unless the same daemon
+serves it another grant. The list is about hosts, not names: a host that is let in sees all names that the daemon serves
+and can open any of them. So what is read only is served by other daemons than what is written; and when a host's last
+grant goes, every connection goes, see :func:`serving.drop`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from openvstorage.vpool.access import authority
 from openvstorage.vpool.exports.daemon import StorageDaemon
-from openvstorage.vpool.model.export import Grant, GrantState
+from openvstorage.vpool.model.export import Export, Grant
+from openvstorage.vpool.operations import opening
 from openvstorage.vpool.operations.context import Context
 from openvstorage.vpool.operations.errors import Refused
 
 log = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 10.0
-ADMITTED = (GrantState.GRANTING, GrantState.GRANTED)
 
 
 def certificate_name(context: Context, client: str) -> str | None:
@@ -39,10 +40,22 @@ def certificate_name(context: Context, client: str) -> str | None:
     return client
 
 
-def admitted(grants: Iterable[Grant]) -> list[str]:
-    """:returns: the distinguished names of the certificates that these grants let in."""
-    names = {grant.certificate_name for grant in grants if grant.state in ADMITTED}
-    return sorted(authority.distinguished_name(name) for name in names if name and authority.is_host_name(name))
+async def admitted(context: Context, export_guid: str) -> list[str]:
+    """:returns: the distinguished names of the certificates that an export's daemon lets in."""
+    async with context.db.read() as session:
+        names = await _hosts(session, export_guid)
+        export = await session.get(Export, export_guid)
+        is_read = export is not None and await opening.source_name_of(session, export) is not None
+    found = {authority.distinguished_name(name) for name in names if authority.is_host_name(name)}
+    if is_read and context.fleet.source_tls is not None:
+        found.add(context.fleet.source_tls.name)
+    return sorted(found)
+
+
+async def _hosts(session: AsyncSession, export_guid: str) -> set[str]:
+    """The names in the certificates of those who hold a grant of an export."""
+    served = (Grant.export_guid == export_guid, Grant.state.in_(opening.SERVED))
+    return {name for name in await session.scalars(select(Grant.certificate_name).where(*served)) if name}
 
 
 async def admit(context: Context, daemon: StorageDaemon) -> None:
@@ -50,18 +63,14 @@ async def admit(context: Context, daemon: StorageDaemon) -> None:
 
     :raises ExportsError: that could not be told to the daemon, or it does not say that it was.
     """
-    if daemon.certificate is None:
-        return
-    async with context.db.read() as session:
-        grants = list(await session.scalars(select(Grant).where(Grant.vdisk_guid == daemon.vdisk)))
-    await daemon.admit(admitted(grants), TIMEOUT_SECONDS)
+    if daemon.certificate is not None:
+        await daemon.admit(await admitted(context, daemon.vdisk), TIMEOUT_SECONDS)
 
 
-async def is_last_of_host(context: Context, vdisk_guid: str, certificate_name: str) -> bool:
-    """:returns: whether a host is not let in to a vDisk any more while others are."""
+async def is_last_of_host(context: Context, export_guid: str, certificate_name: str) -> bool:
+    """:returns: whether a host is not let in to an export's daemon any more while others are."""
     async with context.db.read() as session:
-        grants = list(await session.scalars(select(Grant).where(Grant.vdisk_guid == vdisk_guid)))
-    names = {grant.certificate_name for grant in grants if grant.state in ADMITTED}
+        names = await _hosts(session, export_guid)
     return bool(names) and certificate_name not in names
 
 

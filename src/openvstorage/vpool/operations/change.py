@@ -75,12 +75,15 @@ class ExtendVDisk(Operation):
         """Clients that come back at once wait in the backlog for the next daemon, which has their exports from the
         start. One that lives on would greet them before the exports are there again, and QEMU's next try is a second
         later."""
-        await self.context.fleet.stop_daemon(self.vdisk)
+        await serving.end_readers(self.context, self.vdisk)
+        await serving.end_daemon(self.context, self.vdisk)
         await self.context.backend.grow(self.args["ref"], size)
         await serving.open_exports(self.context, self.vdisk)
 
     async def _grow_in_daemon(self, daemon: StorageDaemon, size: int) -> None:
-        """Readers of snapshots, mostly copies that would have to begin again, are not disturbed."""
+        """Those whom an older version let read snapshots there, mostly copies that would have to begin again, are not
+        disturbed."""
+        await serving.end_readers(self.context, self.vdisk)
         await serving.close_head_exports(self.context, self.vdisk)
         try:
             if await self.context.backend.real_size(self.args["ref"]) < size:
@@ -155,8 +158,8 @@ class Rollback(Operation):
         return found
 
     async def quit(self) -> None:
-        """End the daemon that has the old head open; clients of snapshots reconnect to the next one."""
-        await self.context.fleet.stop_daemon(self.vdisk)
+        """End the daemon that has the old head open."""
+        await serving.end_daemon(self.context, self.vdisk)
 
     async def make(self) -> None:
         """Make the new head."""

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from openvstorage.contract.durability import Durability
 from openvstorage.vpool.backends.base import Backend
 from openvstorage.vpool.model.database import Database
 from openvstorage.vpool.operations.locks import VDiskLocks
@@ -22,7 +23,7 @@ class Node:
     :ivar address: where exports listen.
     :ivar first_port: with ``last_port`` the range of export ports.
     :ivar strict_compat: refuse what Open vStorage refused: deleting what has children.
-    :ivar write_through: have each write on disk before it is acknowledged.
+    :ivar durability: of vDisks that have none of their own.
     """
 
     guid: str
@@ -31,7 +32,7 @@ class Node:
     first_port: int
     last_port: int
     strict_compat: bool = False
-    write_through: bool = False
+    durability: Durability = Durability.ACKNOWLEDGED
 
 
 async def _nowhere(_operation: str, _boundary: str) -> None:

@@ -52,12 +52,17 @@ class _NewVDisk(Operation):
             backend_ref=ref,
             owner_guid=self.context.node.guid,
             metadata_=dict(DEFAULT_METADATA),
+            durability=self._durability(),
             created_at=time.time(),
             **values,
         )
         session.add(vdisk)
         await session.flush()
         self.args |= {"new_guid": vdisk.guid, "new_ref": ref, "devicename": device}
+
+    def _durability(self) -> str | None:
+        asked = self.args.get("durability")
+        return None if asked is None else lookups.require_durability(asked)
 
     async def make(self) -> None:
         """Make the image file."""
@@ -78,7 +83,8 @@ class _NewVDisk(Operation):
 
 
 class CreateVDisk(_NewVDisk):
-    """Args: name, size (bytes), pagecache_ratio, cache_quota. Result: the guid."""
+    """Args: name, size (bytes), durability (None: the pool's default), pagecache_ratio, cache_quota. Result: the
+    guid."""
 
     type = "create"
 
@@ -120,7 +126,8 @@ class _Derived(_NewVDisk):
 
 
 class CloneVDisk(_Derived):
-    """Args: vdisk_guid, name, snapshot_guid (None: its present state), size (None: the parent's).
+    """Args: vdisk_guid, name, snapshot_guid (None: its present state), size (None: the parent's), durability (None:
+    the pool's default).
 
     Without a snapshot one is taken first, as Open vStorage does; it is removed with the last clone made from it.
     """
@@ -155,7 +162,8 @@ class CloneVDisk(_Derived):
 
 
 class CreateFromTemplate(_Derived):
-    """Args: vdisk_guid (the vTemplate), name. The new vDisk has the template as parent and no parent snapshot."""
+    """Args: vdisk_guid (the vTemplate), name, durability (None: the pool's default). The new vDisk has the template as
+    parent and no parent snapshot."""
 
     type = "create_from_template"
 

@@ -8,7 +8,6 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from openvstorage.vpool.backends.base import PoolStats
-from openvstorage.vpool.exports.errors import DaemonGone
 from openvstorage.vpool.model.task import Task
 from openvstorage.vpool.model.vdisk import VDisk
 from openvstorage.vpool.operations import serving
@@ -90,15 +89,12 @@ class Operations:
             if not await serving.is_served(self._context, vdisk_guid):
                 await self._context.journal.run_locked(Respawn(self._context, {"vdisk_guid": vdisk_guid}))
 
-    async def edge_clients(self, vdisk_guid: str) -> list[tuple[str, int]]:
-        """:returns: address and port of every client connected to the vDisk's export."""
-        daemon = self._context.fleet.get(vdisk_guid)
+    async def edge_clients(self, export_guid: str) -> list[tuple[str, int]]:
+        """:returns: address and port of every client connected to an export; those of a head's readers are not."""
+        daemon = self._context.fleet.get(export_guid)
         if daemon is None:
             return []
-        try:
-            return await daemon.clients()
-        except DaemonGone:
-            return []
+        return await daemon.clients()
 
     async def pool_stats(self) -> PoolStats:
         """:returns: how full the pool is, at most a few seconds old."""

@@ -1,6 +1,7 @@
-"""The storage daemons of this node: who serves which vDisk right now.
+"""The storage daemons of this node: who serves what right now.
 
-The fleet knows processes and listening sockets, not why they run. The listening socket of an export is held here as
+A daemon goes by the guid of its export, which for the head of a vDisk is the vDisk's. The fleet knows processes and
+listening sockets, not why they run. The listening socket of an export is held here as
 well as in its daemon: a client that connects while the daemon is dead waits in the backlog and is greeted by the next.
 """
 
@@ -21,7 +22,7 @@ from openvstorage.vpool.exports.identity import Identity, Process
 from openvstorage.vpool.exports.limits import Limits
 from openvstorage.vpool.exports.listener import listen
 from openvstorage.vpool.exports.qemu import QemuBuild
-from openvstorage.vpool.exports.tls import ServerTls
+from openvstorage.vpool.exports.tls import ClientTls, ServerTls
 from openvstorage.vpool.operations.errors import NotFenced
 
 log = logging.getLogger(__name__)
@@ -33,37 +34,42 @@ STARTS_AT_ONCE = 8
 
 
 class Fleet:
-    """Storage daemons by vDisk guid.
+    """Storage daemons by the guid of what they serve.
 
     :param run_dir: short directory for QMP sockets and pid files.
     :param log_dir: where the daemons' output goes.
     :ivar tls: what daemons that serve clients are started with; None for plain NBD.
+    :ivar source_tls: by what a daemon for readers opens what another one serves with TLS.
+    :ivar on_death: called with the guid of the vDisk when a daemon has died by itself.
     """
 
     def __init__(self, build: QemuBuild, run_dir: Path, log_dir: Path) -> None:
         self.run_dir = run_dir
         self.tls: ServerTls | None = None
+        self.source_tls: ClientTls | None = None
         self._build = build
         self._log_dir = log_dir
         self._daemons: dict[str, StorageDaemon] = {}
+        self._vdisks: dict[str, str] = {}
         self._listeners: dict[str, socket.socket] = {}
         self._watchers: dict[str, asyncio.Task[None]] = {}
         self._starts = asyncio.Semaphore(STARTS_AT_ONCE)
         self.on_death: Callable[[str], None] = lambda _vdisk: None
 
-    def get(self, vdisk: str) -> StorageDaemon | None:
-        """:returns: the vDisk's daemon if it is alive."""
-        daemon = self._daemons.get(vdisk)
+    def get(self, guid: str) -> StorageDaemon | None:
+        """:returns: the daemon that serves it, if it is alive."""
+        daemon = self._daemons.get(guid)
         return daemon if daemon is not None and daemon.alive() else None
 
     def serving(self) -> dict[str, StorageDaemon]:
-        """:returns: all living daemons by vDisk guid."""
-        return {vdisk: daemon for vdisk, daemon in self._daemons.items() if daemon.alive()}
+        """:returns: all living daemons by the guid of what they serve."""
+        return {guid: daemon for guid, daemon in self._daemons.items() if daemon.alive()}
 
     async def launch(
         self,
-        vdisk: str,
+        guid: str,
         *,
+        vdisk: str,
         epoch: int,
         blockdevs: Sequence[Mapping[str, Any]],
         top: str,
@@ -71,34 +77,38 @@ class Fleet:
         listens: bool = False,
         exports: Sequence[NbdExport] = (),
         admitted: Sequence[str] = (),
+        objects: Sequence[Mapping[str, Any]] = (),
     ) -> StorageDaemon:
         """Start a daemon. Its exports are there before the first client is accepted.
 
+        :param vdisk: guid of the vDisk that what it serves belongs to.
         :param listens: whether it serves the port of :meth:`listen`; a daemon for a merge serves nobody.
         :param admitted: with TLS the distinguished names of the certificates that are let in.
+        :param objects: ``object-add`` arguments that the block nodes need.
         :raises ExportsError: it does not start.
         """
         async with self._starts:
             daemon = await StorageDaemon.launch(
                 self._build.storage_daemon,
                 self.run_dir,
-                self._log_of(vdisk),
-                vdisk=vdisk,
+                self._log_of(guid),
+                vdisk=guid,
                 epoch=epoch,
-                listener=self._listeners[vdisk] if listens else None,
+                listener=self._listeners[guid] if listens else None,
                 blockdevs=blockdevs,
                 top=top,
                 limits=limits,
                 exports=exports,
                 tls=self.tls if listens else None,
                 admitted=admitted,
+                objects=objects,
             )
-        self._keep(vdisk, daemon)
+        self._keep(guid, vdisk, daemon)
         return daemon
 
-    def listen(self, vdisk: str, address: str, port: int) -> bool:
-        """Have the listening socket of a vDisk's export. :returns: False if another process has the port."""
-        held = self._listeners.get(vdisk)
+    def listen(self, guid: str, address: str, port: int) -> bool:
+        """Have the listening socket of an export. :returns: False if another process has the port."""
+        held = self._listeners.get(guid)
         if held is not None and held.getsockname()[:2] == (address, port):
             return True
         try:
@@ -107,13 +117,13 @@ class Fleet:
             return False
         if held is not None:
             held.close()
-        self._listeners[vdisk] = opened
+        self._listeners[guid] = opened
         return True
 
     def with_old_certificate(self) -> list[str]:
-        """:returns: the vDisks whose daemons serve with another certificate than the current one."""
+        """:returns: what is served with another certificate than the current one, by guid."""
         current = self.tls.certificate if self.tls is not None else None
-        return [vdisk for vdisk, daemon in self.serving().items() if daemon.certificate not in (None, current)]
+        return [guid for guid, daemon in self.serving().items() if daemon.certificate not in (None, current)]
 
     async def left_behind(self) -> list[leftovers.Leftover]:
         """:returns: daemons that an earlier service process seems to have left running; waits for those that it was
@@ -129,19 +139,19 @@ class Fleet:
         """Remove what daemons left that died while no service was there."""
         leftovers.clear(self.run_dir)
 
-    async def adopt(self, vdisk: str, *, epoch: int, identity: Identity, serves: bool) -> StorageDaemon:
+    async def adopt(self, guid: str, *, vdisk: str, epoch: int, identity: Identity, serves: bool) -> StorageDaemon:
         """Take over a daemon that an earlier service process started.
 
         :raises NotOurs: something about it differs; it is left alone.
         :raises DaemonGone: it has died.
         """
-        daemon = await StorageDaemon.adopt(self.run_dir, vdisk=vdisk, epoch=epoch, identity=identity)
+        daemon = await StorageDaemon.adopt(self.run_dir, vdisk=guid, epoch=epoch, identity=identity)
         if serves:
             try:
-                self._listeners[vdisk] = daemon.take_listener()
+                self._listeners[guid] = daemon.take_listener()
             except ListenerUnavailable as error:
                 log.warning("vDisk %s: %s; clients will see one reconnect when its daemon dies", vdisk, error)
-        self._keep(vdisk, daemon)
+        self._keep(guid, vdisk, daemon)
         return daemon
 
     async def end_process(self, vdisk: str, identity: Identity) -> None:
@@ -163,51 +173,58 @@ class Fleet:
         finally:
             process.let_go()
 
-    async def stop(self, vdisk: str) -> None:
-        """Stop the vDisk's daemon and close its listening socket; nothing to stop is fine. Returns when it is dead.
+    async def stop(self, guid: str) -> None:
+        """Stop a daemon and close its listening socket; nothing to stop is fine. Returns when it is dead.
 
         :raises NotFenced: it does not die.
         """
-        await self.stop_daemon(vdisk)
-        listener = self._listeners.pop(vdisk, None)
+        await self.stop_daemon(guid)
+        listener = self._listeners.pop(guid, None)
         if listener is not None:
             listener.close()
 
-    async def stop_daemon(self, vdisk: str, *, kill: bool = False) -> None:
+    async def stop_daemon(self, guid: str, *, kill: bool = False) -> bool:
         """The same, but clients may go on knocking: the listening socket stays open for the next daemon.
 
+        :returns: whether all that it had acknowledged is on the disk, because it ended in order.
         :raises NotFenced: it does not even die when it is killed; it is still counted as alive then.
         """
-        daemon = self._daemons.get(vdisk)
+        daemon = self._daemons.get(guid)
         if daemon is None:
-            return
-        watcher = self._watchers.pop(vdisk, None)
+            return False
+        vdisk = self._vdisks[guid]
+        watcher = self._watchers.pop(guid, None)
         if watcher is not None:
             watcher.cancel()
+        in_order = False
         try:
             async with asyncio.timeout(STOP_TIMEOUT_SECONDS):
-                await (daemon.kill() if kill else daemon.stop())
+                if kill:
+                    await daemon.kill()
+                else:
+                    in_order = await daemon.stop()
         except TimeoutError:
             raise NotFenced(vdisk=vdisk) from None
         finally:
             if daemon.alive():  # whoever gave up waiting must not take it for dead
-                self._keep(vdisk, daemon)
+                self._keep(guid, vdisk, daemon)
             else:
-                self._daemons.pop(vdisk, None)
+                self._forget(guid)
+        return in_order
 
-    def drop_log(self, vdisk: str) -> None:
-        """Remove what the daemons of a vDisk that is gone have printed; nothing happens while one of them lives."""
-        if self.get(vdisk) is None:
-            self._log_of(vdisk).unlink(missing_ok=True)
+    def drop_log(self, guid: str) -> None:
+        """Remove what the daemons of something that is gone have printed; nothing happens while one of them lives."""
+        if self.get(guid) is None:
+            self._log_of(guid).unlink(missing_ok=True)
 
     def drop_logs_but(self, known: Collection[str]) -> None:
-        """:meth:`drop_log` of every vDisk but these. Call while no daemons are started but for these."""
+        """:meth:`drop_log` of everything but these. Call while no daemons are started but for these."""
         for path in self._log_dir.glob(self._log_of("*").name):
             if path.stem not in known:
                 self.drop_log(path.stem)
 
-    def _log_of(self, vdisk: str) -> Path:
-        return self._log_dir / f"{vdisk}.log"
+    def _log_of(self, guid: str) -> Path:
+        return self._log_dir / f"{guid}.log"
 
     async def detach(self) -> None:
         """Let go of all daemons; they live on for the next service process."""
@@ -217,20 +234,25 @@ class Fleet:
         for daemon in self._daemons.values():
             await daemon.detach()
         self._daemons.clear()
+        self._vdisks.clear()
         for listener in self._listeners.values():
             listener.close()
         self._listeners.clear()
 
-    def _keep(self, vdisk: str, daemon: StorageDaemon) -> None:
-        self._daemons[vdisk] = daemon
-        self._watchers[vdisk] = asyncio.create_task(self._watch(vdisk, daemon), name=f"watch-{vdisk}")
+    def _keep(self, guid: str, vdisk: str, daemon: StorageDaemon) -> None:
+        self._daemons[guid], self._vdisks[guid] = daemon, vdisk
+        self._watchers[guid] = asyncio.create_task(self._watch(guid, vdisk, daemon), name=f"watch-{guid}")
 
-    async def _watch(self, vdisk: str, daemon: StorageDaemon) -> None:
+    def _forget(self, guid: str) -> None:
+        self._daemons.pop(guid, None)
+        self._vdisks.pop(guid, None)
+
+    async def _watch(self, guid: str, vdisk: str, daemon: StorageDaemon) -> None:
         await daemon.exited().wait()
-        log.warning("the storage daemon of vDisk %s (pid %d) has died", vdisk, daemon.identity.pid)
-        if self._daemons.get(vdisk) is daemon:
-            del self._daemons[vdisk]
-            self._watchers.pop(vdisk, None)
+        log.warning("a storage daemon of vDisk %s (pid %d) has died", vdisk, daemon.identity.pid)
+        if self._daemons.get(guid) is daemon:
+            self._forget(guid)
+            self._watchers.pop(guid, None)
             try:
                 await daemon.detach()
             except ExportsError:

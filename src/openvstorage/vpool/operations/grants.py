@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from openvstorage.vpool.model.base import new_guid
 from openvstorage.vpool.model.export import Export, Grant, GrantMode, GrantState
 from openvstorage.vpool.model.vdisk import Snapshot, VDisk
-from openvstorage.vpool.operations import admission, lookups, serving
+from openvstorage.vpool.operations import admission, lookups, placement, serving
 from openvstorage.vpool.operations.errors import GrantRefused, Refused
 from openvstorage.vpool.operations.operation import Operation, Step
 
@@ -37,13 +37,16 @@ class CreateGrant(Operation):
         if mode is GrantMode.READ_WRITE:
             await self._require_writable(session, vdisk)
             vdisk.written = True
-        grant = await self._find(session) or self._new(session)
+        writable = mode is GrantMode.READ_WRITE
+        export = await placement.reserve(self.context, session, vdisk, writable=writable, snapshot_guid=snapshot)
+        grant = await self._find(session) or self._new(session, export.guid)
         seconds = self.args.get("deadline_seconds")
         grant.deadline = time.time() + float(seconds) if seconds else None
         if grant.state == GrantState.REVOKING:
             raise Refused("this grant is being revoked: ask again when that is done")
-        await serving.reserve_export(self.context, session, vdisk)
         self.args |= {"grant_guid": grant.guid, "fresh": grant.state == GrantState.GRANTING}
+        self.args |= {"export_guid": export.guid, "served_before": grant.export_guid}
+        grant.export_guid = export.guid
         await session.flush()
 
     async def _require_writable(self, session: AsyncSession, vdisk: VDisk) -> None:
@@ -74,7 +77,7 @@ class CreateGrant(Operation):
             select(Grant).where(Grant.vdisk_guid == self.vdisk, Grant.identity == self._identity())
         )
 
-    def _new(self, session: AsyncSession) -> Grant:
+    def _new(self, session: AsyncSession, export_guid: str) -> Grant:
         grant = Grant(
             guid=new_guid(),
             vdisk_guid=self.vdisk,
@@ -84,7 +87,8 @@ class CreateGrant(Operation):
             consumer=self.args["consumer"],
             mode=self.args["mode"],
             identity=self._identity(),
-            export_name=f"{self.vdisk[:8]}-{new_guid()}",
+            export_guid=export_guid,
+            export_name=placement.new_name(self.vdisk),
             state=GrantState.GRANTING,
             created_at=time.time(),
         )
@@ -92,8 +96,14 @@ class CreateGrant(Operation):
         return grant
 
     async def serve(self) -> None:
-        """Have a daemon, and in it the exports of all grants."""
-        await serving.open_exports(self.context, self.vdisk)
+        """Have a daemon that serves the grant. One that served it before, as an older version did, does so no more."""
+        export, before = self.args.get("export_guid"), self.args.get("served_before")
+        if export is None:  # an older version began this
+            await serving.open_exports(self.context, self.vdisk)
+            return
+        if before is not None and before != export:
+            await serving.open_for(self.context, before)
+        await serving.open_for(self.context, export)
 
     async def finish(self, session: AsyncSession) -> Any:
         grant = await session.get_one(Grant, self.args["grant_guid"])
@@ -128,6 +138,7 @@ class RevokeGrant(Operation):
         if grant is None or (self.args.get("expired") and not _expired(grant)):
             return
         self.args |= {"export_name": grant.export_name, "certificate_name": grant.certificate_name}
+        self.args["export_guid"] = grant.export_guid
         grant.state = GrantState.REVOKING
         await session.flush()
 
@@ -139,11 +150,12 @@ class RevokeGrant(Operation):
 
         :raises NotFenced: not even that.
         """
-        # An operation that an older version began does not say whose certificate.
-        await serving.drop(self.context, self.vdisk, self.args["export_name"], self.args.get("certificate_name"))
+        # An operation that an older version began does not say at which export, or whose certificate.
+        export = self.args.get("export_guid") or self.vdisk
+        await serving.drop(self.context, export, self.args["export_name"], self.args.get("certificate_name"))
 
     async def close(self) -> None:
-        """Stop the daemon after the last grant, or have the others served if the daemon had to be killed."""
+        """Stop the daemon after its last grant, or have the others served if it had to be killed."""
         await serving.close_if_unused(self.context, self.vdisk)
 
     async def finish(self, session: AsyncSession) -> Any:
@@ -156,8 +168,8 @@ class RevokeGrant(Operation):
 
 
 class Respawn(Operation):
-    """Args: vdisk_guid. A daemon with the exports of all grants, after the old one died or an operation failed; none,
-    and no port, if no grant is left."""
+    """Args: vdisk_guid. Daemons with the exports of all grants, after one died or an operation failed; none, and no
+    port, for what no grant is left of."""
 
     type = "respawn"
     steps = (Step("serve"),)
@@ -171,14 +183,12 @@ class Respawn(Operation):
         return not self.args["needed"]
 
     async def serve(self) -> None:
-        """Start the daemon and open the exports."""
+        """Start what is missing and open the exports."""
         await serving.open_exports(self.context, self.vdisk)
 
     async def after(self) -> None:
-        if self.args["needed"]:
-            await serving.close_unread(self.context, self.vdisk)
-        else:
-            await serving.close_if_unused(self.context, self.vdisk)
+        await serving.close_if_unused(self.context, self.vdisk)
+        await serving.close_unread(self.context, self.vdisk)
 
 
 def _expired(grant: Grant) -> bool:
@@ -187,7 +197,7 @@ def _expired(grant: Grant) -> bool:
 
 async def describe_grant(session: AsyncSession, grant: Grant) -> dict[str, Any]:
     """:returns: the grant as clients see it, with where to connect to."""
-    export = await session.get(Export, grant.vdisk_guid)
+    export = await session.get(Export, grant.export_guid)
     vdisk = await session.get_one(VDisk, grant.vdisk_guid)
     size = vdisk.size
     if grant.snapshot_guid is not None:
@@ -211,5 +221,6 @@ async def describe_grant(session: AsyncSession, grant: Grant) -> dict[str, Any]:
         "tls": tls,
         "size": size,
         "deadline": grant.deadline,
+        "cut_off_at": grant.cut_off_at,
         "uri": f"{scheme}://{shown}:{port}/{grant.export_name}" if host is not None else None,
     }

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 ROUND_SECONDS = 15.0
 RESPAWN_PAUSE_SECONDS = 1.0
 RESPAWN_ATTEMPTS = 30
+#: So long after the start a daemon that copies are read from is not replaced for being outdated.
+RENEWAL_PATIENCE_SECONDS = 300.0
 #: Work is handed out after changes have settled for a moment, so that a burst of them causes one round.
 SETTLE_SECONDS = 0.2
 
@@ -41,6 +43,7 @@ class Housekeeping:
     def __init__(self, context: Context, tasks: Tasks) -> None:
         self._context = context
         self._tasks = tasks
+        self._began = time.monotonic()
         self._stopping = False
         self._stopped = asyncio.Event()
         self._chores = _Repeated(self._do_chores)
@@ -51,7 +54,7 @@ class Housekeeping:
         self._respawns_allowed = asyncio.Event()
         context.tidy = self.tidy
         context.respawn = self.respawn
-        context.fleet.on_death = self._died
+        context.fleet.on_death = self.respawn
 
     def start(self) -> None:
         """Begin."""
@@ -84,11 +87,6 @@ class Housekeeping:
     def allow_respawns(self) -> None:
         """From now on: every daemon that lives has been adopted, and no operation is half done."""
         self._respawns_allowed.set()
-
-    def _died(self, vdisk: str) -> None:
-        if not self._context.node.write_through:
-            log.warning("vDisk %s: what was written to it and not flushed may be lost, as after a power cut", vdisk)
-        self.respawn(vdisk)
 
     def respawn(self, vdisk: str) -> None:
         """Start a new daemon for a vDisk, trying again for a while; clients wait meanwhile."""
@@ -125,6 +123,7 @@ class Housekeeping:
         for chore in (
             self._context.heartbeat,
             self._renew_certificate,
+            self._renew_outdated,
             self._context.backend.sweep,
             self._reap,
             self._tasks.purge,
@@ -140,12 +139,29 @@ class Housekeeping:
         """Have the certificate issued again in time, and replace the daemons that still serve with an older one."""
         if await self._context.renew_certificate():
             log.info("the server's certificate was issued again")
-        for vdisk in self._context.fleet.with_old_certificate():
-            log.info("vDisk %s: its daemon is started again with the new certificate; its clients reconnect", vdisk)
-            try:
-                await self._context.journal.run(RestartVDisk(self._context, {"vdisk_guid": vdisk, "force": True}))
-            except (ExportsError, OperationError) as error:
-                log.error("vDisk %s: %s", vdisk, error)
+        for guid in self._context.fleet.with_old_certificate():
+            await self._restart(guid, "serves with an older certificate")
+
+    async def _renew_outdated(self) -> None:
+        """Replace the daemons that treat writes otherwise than their vDisks are to have it, such as those that an older
+        version started. Copies under way there, which would have to begin again, may come to their end for a while."""
+        patient = time.monotonic() - self._began < RENEWAL_PATIENCE_SECONDS
+        for guid in await serving.outdated(self._context, spare_copies=patient):
+            if not self._stopping:
+                await self._restart(guid, "treats writes as its vDisk is not to have it any more")
+
+    async def _restart(self, guid: str, reason: str) -> None:
+        """Replace the daemon of an export; its clients reconnect, and nothing that was acknowledged is lost."""
+        async with self._context.db.read() as session:
+            export = await session.get(Export, guid)
+        if export is None:
+            return
+        log.info("vDisk %s: the daemon of its %s %s and is replaced", export.vdisk_guid, export.kind, reason)
+        args = {"vdisk_guid": export.vdisk_guid, "force": True, "exports": [guid]}
+        try:
+            await self._context.journal.run(RestartVDisk(self._context, args))
+        except (ExportsError, OperationError) as error:
+            log.error("vDisk %s: %s", export.vdisk_guid, error)
 
     async def _reap(self) -> None:
         async with self._context.db.read() as session:
@@ -165,10 +181,10 @@ class Housekeeping:
     async def _respawn_missing(self) -> None:
         """Try again where starting a daemon was given up."""
         async with self._context.db.read() as session:
-            exported = list(await session.scalars(select(Export.vdisk_guid)))
-        for vdisk in exported:
-            if self._context.fleet.get(vdisk) is None:
-                self.respawn(vdisk)
+            exports = list(await session.scalars(select(Export)))
+        for export in exports:
+            if self._context.fleet.get(export.guid) is None:
+                self.respawn(export.vdisk_guid)
 
     async def _do_merges(self) -> None:
         for merge in await self._context.backend.merges():
@@ -182,6 +198,8 @@ class Housekeeping:
         async with self._context.db.read() as session:
             if await is_parked(session, merge.into):
                 return False
+        if merge.vdisk is None and await serving.is_read(self._context, {merge.into, merge.below}):
+            return False  # its room would only be free once those who read it are done
         try:
             if merge.vdisk is None:
                 await self._fold(merge)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import exists, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from openvstorage.contract.durability import Durability
 from openvstorage.vpool.model.cluster import VPool
 from openvstorage.vpool.model.export import Grant, GrantMode
 from openvstorage.vpool.model.vdisk import MAX_SIZE, Snapshot, State, VDisk
@@ -12,6 +13,7 @@ from openvstorage.vpool.operations.errors import (
     InvalidSize,
     IsATemplate,
     NameTaken,
+    Refused,
     SnapshotMissing,
     TooLarge,
     UnknownVDisk,
@@ -57,6 +59,14 @@ def require_size(size: int) -> None:
         raise TooLarge()
     if size <= 0 or size % 512:
         raise InvalidSize(size=size)
+
+
+def require_durability(text: str) -> Durability:
+    """:returns: the durability of that name. :raises Refused: there is none."""
+    try:
+        return Durability(text)
+    except ValueError:
+        raise Refused(f"{text!r} is no durability: there are {', '.join(Durability)}") from None
 
 
 async def require_unused(session: AsyncSession, vdisk: VDisk, *, heads_only: bool = False) -> None:

@@ -122,7 +122,7 @@ class FoldFrozen(Operation):
         spare = self.args["spare"]
         async with self.context.backend.opening(spare) as spec:
             daemon = await self.context.fleet.launch(
-                spare, epoch=0, blockdevs=spec.blockdevs, top=spec.top, limits=Limits()
+                spare, vdisk=spare, epoch=0, blockdevs=spec.blockdevs, top=spec.top, limits=Limits()
             )
         try:
             await stream_into(self.context, daemon, spare, self.args["base"], self.give_way)

@@ -41,9 +41,10 @@ async def recover(context: Context, tasks: Tasks, housekeeping: Housekeeping) ->
     for place in await context.backend.set_unknown_aside():
         log.warning("a file that the model does not know was set aside: %s", place)
     async with context.db.read() as session:
-        exported = list(await session.scalars(select(Export.vdisk_guid)))
-        context.fleet.drop_logs_but(set(await session.scalars(select(VDisk.guid))))
-    for vdisk in exported:
+        exports = list(await session.scalars(select(Export)))
+        known = {*await session.scalars(select(VDisk.guid)), *(export.guid for export in exports)}
+    context.fleet.drop_logs_but(known)
+    for vdisk in {export.vdisk_guid: None for export in exports}:
         housekeeping.respawn(vdisk)
     housekeeping.allow_respawns()
     await tasks.resume()
@@ -58,26 +59,27 @@ async def adopt_daemons(context: Context) -> None:
     :raises NotOurs: it does not die.
     """
     async with context.db.read() as session:
-        exports = {export.vdisk_guid: export for export in await session.scalars(select(Export))}
+        exports = {export.guid: export for export in await session.scalars(select(Export))}
     for left in await context.fleet.left_behind():
-        vdisk, epoch, identity = left.vdisk, left.epoch, left.identity
-        export = exports.get(vdisk)
+        guid, epoch, identity = left.vdisk, left.epoch, left.identity
+        export = exports.get(guid)
         ours = export is not None and export.epoch == epoch
+        vdisk = guid if export is None else export.vdisk_guid
         try:
-            await context.fleet.adopt(vdisk, epoch=epoch, identity=identity, serves=ours)
+            await context.fleet.adopt(guid, vdisk=vdisk, epoch=epoch, identity=identity, serves=ours)
         except (NotOurs, DaemonGone) as error:
             log.info("the daemon of vDisk %s is not adopted: %s", vdisk, error)
             continue
         if export is None or not ours:
             log.info("a storage daemon that serves nobody (pid %d) is stopped", identity.pid)
-            await context.fleet.stop(vdisk)
+            await context.fleet.stop(guid)
         else:
-            await serving.record_identity(context, vdisk, identity)
-    for vdisk, export in exports.items():
+            await serving.record_identity(context, guid, identity)
+    for guid, export in exports.items():
         recorded = Identity(export.pid or 0, export.start_time or 0, export.boot_id or "")
-        if context.fleet.get(vdisk) is None and recorded.alive():
-            log.error("the daemon of vDisk %s (pid %d) lives but can not be adopted: killed", vdisk, recorded.pid)
-            await context.fleet.end_process(vdisk, recorded)
+        if context.fleet.get(guid) is None and recorded.alive():
+            log.error("a daemon of vDisk %s (pid %d) lives but can not be adopted: killed", guid, recorded.pid)
+            await context.fleet.end_process(export.vdisk_guid, recorded)
 
 
 async def replace_strange_daemons(context: Context) -> None:

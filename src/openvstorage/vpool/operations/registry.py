@@ -15,6 +15,7 @@ from openvstorage.vpool.operations.settings import (
     RestartVDisk,
     SetAsTemplate,
     SetConfig,
+    SetDurability,
     SetQos,
     SyncVPool,
 )
@@ -46,6 +47,7 @@ KINDS: dict[str, type[Operation]] = {
     "vdisk.get_config": GetConfig,
     "vdisk.set_config": SetConfig,
     "vdisk.set_qos": SetQos,
+    "vdisk.set_durability": SetDurability,
     "snapshot.create": CreateSnapshot,
     "snapshot.delete": DeleteSnapshot,
     "snapshot.is_synced": IsSynced,

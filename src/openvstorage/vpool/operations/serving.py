@@ -1,4 +1,4 @@
-"""Serving a vDisk: from the model's export and grants to a running daemon with the right exports, and back.
+"""Serving a vDisk: from the model's exports and grants to running daemons with the right names, and back.
 
 Used by every operation that needs a daemon. The caller holds the vDisk's lock.
 """
@@ -6,30 +6,27 @@ Used by every operation that needs a daemon. The caller holds the vDisk's lock.
 from __future__ import annotations
 
 import logging
-import zlib
+import time
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from openvstorage.vpool.config import is_loopback
-from openvstorage.vpool.exports.command import TOP
-from openvstorage.vpool.exports.command import Export as NbdExport
+from openvstorage.contract.durability import Durability
 from openvstorage.vpool.exports.daemon import StorageDaemon
 from openvstorage.vpool.exports.errors import DaemonError, DaemonGone, ExportsError
 from openvstorage.vpool.exports.identity import Identity
-from openvstorage.vpool.exports.limits import Limits
-from openvstorage.vpool.model.export import Export, Grant, GrantMode
-from openvstorage.vpool.model.vdisk import Snapshot, VDisk
-from openvstorage.vpool.operations import admission
+from openvstorage.vpool.exports.source import SOURCE
+from openvstorage.vpool.model.export import Export, ExportKind, Grant, GrantMode
+from openvstorage.vpool.model.vdisk import VDisk
+from openvstorage.vpool.operations import admission, opening, placement
 from openvstorage.vpool.operations.context import Context
-from openvstorage.vpool.operations.errors import NoPort, UnknownVDisk
+from openvstorage.vpool.operations.errors import OperationError, UnknownVDisk
 
 log = logging.getLogger(__name__)
 
 DROP_TIMEOUT_SECONDS = 10.0
-SERVED = admission.ADMITTED
+SERVED = opening.SERVED
 
 
 async def grants_of(session: AsyncSession, vdisk: str) -> list[Grant]:
@@ -37,40 +34,27 @@ async def grants_of(session: AsyncSession, vdisk: str) -> list[Grant]:
     return list(await session.scalars(select(Grant).where(Grant.vdisk_guid == vdisk).order_by(Grant.created_at)))
 
 
-async def reserve_export(context: Context, session: AsyncSession, vdisk: VDisk) -> Export:
-    """Find or make the export row of a vDisk; its port stays the same for as long as grants exist.
-
-    :raises NoPort: the range is exhausted.
-    """
-    export = await session.get(Export, vdisk.guid)
-    if export is None:
-        port = await _free_port(context, session, vdisk.guid)
-        export = Export(vdisk_guid=vdisk.guid, node_guid=context.node.guid, address=context.node.address, port=port)
-        session.add(export)
-        await session.flush()
-    return export
+async def _exports_of(context: Context, vdisk_guid: str) -> list[Export]:
+    async with context.db.read() as session:
+        return await placement.exports_of(session, vdisk_guid)
 
 
-async def _free_port(context: Context, session: AsyncSession, vdisk_guid: str) -> int:
-    """Find a port that neither another vDisk nor another process has, and listen there.
+async def _sorted_by_need(context: Context, vdisk_guid: str) -> tuple[list[Export], list[Export]]:
+    """:returns: the exports that a grant needs, in the order in which they can be served, and the others."""
+    async with context.db.read() as session:
+        exports = await placement.exports_of(session, vdisk_guid)
+        of_grants = select(Grant.export_guid).where(Grant.vdisk_guid == vdisk_guid, Grant.state.in_(SERVED))
+        needed = set(await session.scalars(of_grants))
+    if any(export.kind == ExportKind.READER and export.guid in needed for export in exports):
+        needed.add(vdisk_guid)  # a reader needs the head
+    return [each for each in exports if each.guid in needed], [each for each in exports if each.guid not in needed]
 
-    Where the search begins depends on the vDisk, so that several pools on one machine rarely meet.
-    """
-    node = context.node
-    taken = set((await session.scalars(select(Export.port).where(Export.address == node.address))).all())
-    ports: Sequence[int] = range(node.first_port, node.last_port + 1)
-    start: int = zlib.crc32(vdisk_guid.encode()) % len(ports)
-    for port in (*ports[start:], *ports[:start]):
-        if port not in taken and context.fleet.listen(vdisk_guid, node.address, port):
-            return port
-    raise NoPort(first=node.first_port, last=node.last_port)
+
+# -- starting ------------------------------------------------------------------------------------------------------
 
 
 async def ensure_daemon(context: Context, vdisk_guid: str) -> StorageDaemon:
-    """:returns: the vDisk's daemon, started with the exports of all its grants if there is none.
-
-    The new epoch is committed before the process is started, and the process carries it: whatever is found later with
-    another epoch is of another time.
+    """:returns: the daemon that has the vDisk's head open, started with the names of all grants if there is none.
 
     :raises UnknownVDisk: it has been deleted.
     :raises ExportsError: the daemon does not start.
@@ -78,119 +62,211 @@ async def ensure_daemon(context: Context, vdisk_guid: str) -> StorageDaemon:
     daemon = context.fleet.get(vdisk_guid)
     if daemon is not None:
         return daemon
-    vdisk, export = await _next_epoch(context, vdisk_guid)
-    if export is not None and not _listen(context, export):
-        export = await _move_export(context, vdisk_guid)
-    grants = await _served_grants(context, vdisk_guid)
-    async with AsyncExitStack() as stack:
-        opening = context.backend.opening
-        head = await stack.enter_async_context(opening(str(vdisk.backend_ref), read_only=vdisk.is_vtemplate))
-        specs = [head]
-        for _, ref in grants:
-            if ref is not None:
-                specs.append(await stack.enter_async_context(opening(ref, read_only=True)))
-        nodes = {str(node["node-name"]): node for spec in reversed(specs) for node in spec.blockdevs}
-        ordered = {str(node["node-name"]): None for spec in specs for node in spec.blockdevs}
+    async with context.db.read() as session:
+        export = await session.get(Export, vdisk_guid)
+    return await _launch(context, vdisk_guid, export)
+
+
+async def _ensure(context: Context, export: Export) -> StorageDaemon:
+    daemon = context.fleet.get(export.guid)
+    if daemon is not None and not await _reads_elsewhere(context, export, daemon):
+        return daemon
+    if daemon is not None:
+        await end_daemon(context, export.guid)
+    return await _launch(context, export.vdisk_guid, export)
+
+
+async def _reads_elsewhere(context: Context, export: Export, daemon: StorageDaemon) -> bool:
+    """Whether a reader's daemon opened the head at a place, or by a name, where it is not served any more."""
+    node = daemon.options_of(SOURCE)
+    if export.kind != ExportKind.READER or node is None:
+        return False
+    async with context.db.read() as session:
+        head = await session.get(Export, export.vdisk_guid)
+    place = (node["export"], node["server"]["host"], node["server"]["port"])
+    return head is None or place != (export.source_name, head.address, str(head.port))
+
+
+async def _launch(context: Context, vdisk_guid: str, export: Export | None) -> StorageDaemon:
+    """Start a daemon. The new epoch is committed before the process is started, and the process carries it: whatever is
+    found later with another epoch is of another time."""
+    guid = vdisk_guid if export is None else export.guid
+    vdisk, export = await _next_epoch(context, vdisk_guid, export)
+    if export is not None:
+        export = await placement.listen(context, export)
+    async with opening.opening(context, vdisk, export) as opened:
+        served = [] if export is None else await opening.served(context, export.guid)
         daemon = await context.fleet.launch(
-            vdisk_guid,
+            guid,
+            vdisk=vdisk_guid,
             epoch=vdisk.owner_epoch,
-            blockdevs=[nodes[name] for name in ordered],
-            top=head.top,
-            limits=Limits(**vdisk.qos),
+            blockdevs=opened.blockdevs,
+            top=opened.top,
+            limits=opened.limits,
             listens=export is not None,
-            exports=[_nbd_export(context, grant, ref) for grant, ref in grants],
-            admitted=admission.admitted(grant for grant, _ in grants),
+            exports=[each.export for each in served],
+            admitted=[] if export is None else await admission.admitted(context, export.guid),
+            objects=opened.objects,
         )
     if export is not None:
-        await record_identity(context, vdisk_guid, daemon.identity)
+        await record_identity(context, guid, daemon.identity)
     return daemon
 
 
-async def _next_epoch(context: Context, vdisk_guid: str) -> tuple[VDisk, Export | None]:
+async def _next_epoch(context: Context, vdisk_guid: str, export: Export | None) -> tuple[VDisk, Export | None]:
+    """Begin an epoch. If the last one may have cost writes that were acknowledged, nobody comes back to it."""
     async with context.db.write() as session:
         vdisk = await session.get(VDisk, vdisk_guid)
-        export = await session.get(Export, vdisk_guid)
         if vdisk is None or vdisk.backend_ref is None:
             raise UnknownVDisk(guid=vdisk_guid)
         vdisk.owner_epoch += 1
-        if export is not None:
-            export.epoch, export.pid = vdisk.owner_epoch, None
+        if export is None:
+            return vdisk, None
+        export = await session.get_one(Export, export.guid)
+        if export.kind == ExportKind.HEAD and export.unclean and export.durability != Durability.ACKNOWLEDGED:
+            await _cut_off(session, export)
+        export.epoch, export.pid, export.unclean = vdisk.owner_epoch, None, True
+        is_written = export.kind == ExportKind.HEAD
+        export.durability = opening.durability_of(context, vdisk) if is_written else Durability.ACKNOWLEDGED
     return vdisk, export
 
 
-def _listen(context: Context, export: Export) -> bool:
-    """Listen where the vDisk was served before, unless that would now be without TLS where others can reach it."""
-    if context.fleet.tls is None and not is_loopback(export.address):
-        return False
-    return context.fleet.listen(export.vdisk_guid, export.address, export.port)
+async def _cut_off(session: AsyncSession, head: Export) -> None:
+    """The death of a head's daemon is a power cut for its clients too: give every export of what was written there
+    another name. A client that went on would take lost writes for kept, since its next flush succeeds."""
+    readers = list(
+        await session.scalars(
+            select(Export).where(Export.vdisk_guid == head.vdisk_guid, Export.kind == ExportKind.READER)
+        )
+    )
+    for reader in readers:
+        reader.source_name = placement.new_name(head.vdisk_guid)
+    of_head = Grant.export_guid.in_([head.guid, *(reader.guid for reader in readers)])
+    grants = list(await session.scalars(select(Grant).where(of_head, Grant.snapshot_guid.is_(None))))
+    for grant in grants:
+        grant.export_name, grant.cut_off_at = placement.new_name(head.vdisk_guid), time.time()
+        log.error(
+            "vDisk %s: its storage daemon died, and what %s on %s had written without a flush may be lost: it is not "
+            "let in again before it starts anew (an instance: hard reboot)",
+            *(head.vdisk_guid, grant.consumer, grant.client),
+        )
 
 
-async def _move_export(context: Context, vdisk_guid: str) -> Export:
-    """The vDisk can not be served where it was, such as when another process has taken the port while nothing of ours
-    listened: clients ask again where it is."""
-    async with context.db.write() as session:
-        export = await session.get_one(Export, vdisk_guid)
-        before = f"{export.address} port {export.port}"
-        export.port = await _free_port(context, session, vdisk_guid)
-        export.address = context.node.address
-    log.warning("vDisk %s: not %s, but %s port %d", vdisk_guid, before, export.address, export.port)
-    return export
-
-
-async def record_identity(context: Context, vdisk_guid: str, identity: Identity) -> None:
-    """Keep which process serves a vDisk."""
+async def record_identity(context: Context, guid: str, identity: Identity) -> None:
+    """Keep which process serves an export."""
     async with context.db.write() as session:
         await session.execute(
             update(Export)
-            .where(Export.vdisk_guid == vdisk_guid)
+            .where(Export.guid == guid)
             .values(pid=identity.pid, start_time=identity.start_time, boot_id=identity.boot_id)
         )
 
 
-async def _served_grants(context: Context, vdisk_guid: str) -> list[tuple[Grant, str | None]]:
-    """:returns: grants that are to be served, each with the reference of its snapshot if it is for one."""
+async def is_outdated(context: Context, vdisk_guid: str) -> bool:
+    """:returns: whether a head's daemon treats writes otherwise than the vDisk is to have it; not if there is none."""
     async with context.db.read() as session:
-        rows = await session.execute(
-            select(Grant, Snapshot.backend_ref)
-            .outerjoin(Snapshot, Snapshot.guid == Grant.snapshot_guid)
-            .where(Grant.vdisk_guid == vdisk_guid, Grant.state.in_(SERVED))
-            .order_by(Grant.created_at)
+        export, vdisk = await session.get(Export, vdisk_guid), await session.get(VDisk, vdisk_guid)
+    if export is None or vdisk is None or context.fleet.get(vdisk_guid) is None:
+        return False
+    return export.durability != opening.durability_of(context, vdisk)
+
+
+async def outdated(context: Context, *, spare_copies: bool) -> list[str]:
+    """:returns: guids of vDisks for whose heads :func:`is_outdated`.
+
+    :param spare_copies: leave out those that a copy is read from or written to, which can not go on over a new
+        connection.
+    """
+    async with context.db.read() as session:
+        heads = await session.execute(
+            select(Export, VDisk).join(VDisk, VDisk.guid == Export.guid).where(Export.kind == ExportKind.HEAD)
         )
-        return [(grant, ref) for grant, ref in rows]
+        found = [
+            export.guid
+            for export, vdisk in heads
+            if context.fleet.get(export.guid) is not None and export.durability != opening.durability_of(context, vdisk)
+        ]
+        copies = (Grant.mode == GrantMode.READ_ONLY) | Grant.deadline.is_not(None)
+        spared = set(await session.scalars(select(Grant.export_guid).where(copies))) if spare_copies else set()
+    return [guid for guid in found if guid not in spared]
 
 
-def _nbd_export(context: Context, grant: Grant, ref: str | None) -> NbdExport:
-    node = TOP if ref is None else context.backend.node_of(ref)
-    writable = grant.mode == GrantMode.READ_WRITE
-    return NbdExport(grant.export_name, writable, node, write_through=context.node.write_through)
+async def is_running(context: Context, session: AsyncSession, vdisk_guid: str) -> bool:
+    """:returns: whether any daemon of a vDisk lives."""
+    guids = {vdisk_guid, *(export.guid for export in await placement.exports_of(session, vdisk_guid))}
+    return any(context.fleet.get(guid) is not None for guid in guids)
+
+
+# -- opening -------------------------------------------------------------------------------------------------------
 
 
 async def is_served(context: Context, vdisk_guid: str) -> bool:
-    """:returns: whether a daemon runs in which every client with a grant finds its export."""
-    daemon = context.fleet.get(vdisk_guid)
-    if daemon is None:
-        return False
-    wanted = {grant.export_name for grant, _ in await _served_grants(context, vdisk_guid)}
-    try:
-        return wanted <= set(await daemon.exports())
-    except DaemonGone:
-        return False
+    """:returns: whether daemons run in which every client with a grant finds its export."""
+    needed, _ = await _sorted_by_need(context, vdisk_guid)
+    for export in needed:
+        daemon = context.fleet.get(export.guid)
+        if daemon is None or await _reads_elsewhere(context, export, daemon):
+            return False
+        wanted = {each.export.name for each in await opening.served(context, export.guid)}
+        try:
+            if not wanted <= set(await daemon.exports()):
+                return False
+        except DaemonGone:
+            return False
+    return True
 
 
 async def open_exports(context: Context, vdisk_guid: str) -> None:
-    """Let every client with a grant in, and nobody else; repeating it is harmless.
+    """Let every client with a grant of a vDisk in, and nobody else; repeating it is harmless.
 
-    For a snapshot's grant the layers that the daemon does not have open yet are opened first.
+    What can not be served keeps nothing else from being served, except what reads it.
+
+    :raises ExportsError, OperationError: the first failure.
     """
-    daemon = await ensure_daemon(context, vdisk_guid)
+    failures: dict[str, Exception] = {}
+    needed, _ = await _sorted_by_need(context, vdisk_guid)
+    for export in needed:
+        if export.kind == ExportKind.READER and vdisk_guid in failures:
+            continue
+        try:
+            await _open(context, export)
+        except (ExportsError, OperationError) as error:
+            log.error("vDisk %s: its %s can not be served: %s", vdisk_guid, export.kind, error)
+            failures[export.guid] = error
+    for failure in failures.values():
+        raise failure
+
+
+async def open_for(context: Context, export_guid: str) -> None:
+    """:func:`open_exports` for one export, and for the head too if that is what it reads."""
+    async with context.db.read() as session:
+        export = await session.get(Export, export_guid)
+        head = await session.get(Export, export.vdisk_guid) if export is not None else None
+    if export is None:
+        return
+    if export.kind == ExportKind.READER and head is not None:
+        await _open(context, head)
+    await _open(context, export)
+
+
+async def _open(context: Context, export: Export) -> None:
+    """Serve an export. A head's daemon may have to open layers that an older version gave somebody to read there."""
+    daemon = await _ensure(context, export)
     await admission.admit(context, daemon)
-    grants = await _served_grants(context, vdisk_guid)
-    for name in set(await daemon.exports()) - {grant.export_name for grant, _ in grants}:
+    served = await opening.served(context, export.guid)
+    for name in set(await daemon.exports()) - {each.export.name for each in served}:
         await daemon.drop_export(name, DROP_TIMEOUT_SECONDS)
-    for grant, ref in grants:
-        if ref is not None:
-            await _open_snapshot(context, daemon, ref)
-        await daemon.add_export(_nbd_export(context, grant, ref))
+    for each in served:
+        if each.ref is not None:
+            await _open_beside(context, daemon, each.ref)
+        await daemon.add_export(each.export)
+
+
+async def _open_beside(context: Context, daemon: StorageDaemon, ref: str) -> None:
+    async with context.backend.opening(ref, read_only=True) as spec:
+        for blockdev in spec.blockdevs:
+            if not await daemon.node_exists(str(blockdev["node-name"])):
+                await daemon.execute("blockdev-add", blockdev)
 
 
 async def reopen_exports(context: Context, vdisk_guid: str) -> None:
@@ -201,75 +277,101 @@ async def reopen_exports(context: Context, vdisk_guid: str) -> None:
         await replace_daemon(context, vdisk_guid, f"it does not let its clients in again: {error}")
 
 
-async def _open_snapshot(context: Context, daemon: StorageDaemon, ref: str) -> None:
-    async with context.backend.opening(ref, read_only=True) as spec:
-        for blockdev in spec.blockdevs:
-            if not await daemon.node_exists(str(blockdev["node-name"])):
-                await daemon.execute("blockdev-add", blockdev)
+# -- closing -------------------------------------------------------------------------------------------------------
+
+
+async def end_daemon(context: Context, guid: str, *, kill: bool = False) -> None:
+    """End the daemon of an export; its listening socket stays open for the next one. Nothing to end is fine.
+
+    :raises NotFenced: it does not die.
+    """
+    if not await context.fleet.stop_daemon(guid, kill=kill):
+        return
+    async with context.db.write() as session:
+        await session.execute(update(Export).where(Export.guid == guid).values(unclean=False, pid=None))
+
+
+async def end_daemons(context: Context, vdisk_guid: str, exports: Sequence[str] | None = None) -> None:
+    """:func:`end_daemon` for these exports of a vDisk; for all of them, and for a head that nobody is served, with
+    None."""
+    if exports is None:
+        exports = [*reversed([export.guid for export in await _exports_of(context, vdisk_guid)]), vdisk_guid]
+    for guid in exports:
+        await end_daemon(context, guid)
+
+
+async def end_readers(context: Context, vdisk_guid: str) -> None:
+    """End the daemon that reads the head, such as after the head has another size."""
+    for export in await _exports_of(context, vdisk_guid):
+        if export.kind == ExportKind.READER:
+            await end_daemon(context, export.guid)
 
 
 async def close_head_exports(context: Context, vdisk_guid: str) -> None:
     """Drop every client of the vDisk itself, not those of its snapshots. Their grants stay; they may reconnect once
     :func:`open_exports` has run."""
-    daemon = context.fleet.get(vdisk_guid)
-    if daemon is None:
-        return
-    async with context.db.read() as session:
-        grants = await grants_of(session, vdisk_guid)
-    for grant in grants:
-        if grant.snapshot_guid is None:
-            await drop(context, vdisk_guid, grant.export_name)
+    for each in await opening.served(context, vdisk_guid):
+        if each.ref is None:
+            await drop(context, vdisk_guid, each.export.name)
 
 
-async def replace_daemon(context: Context, vdisk_guid: str, reason: str) -> None:
+async def replace_daemon(context: Context, guid: str, reason: str) -> None:
     """End a daemon that does not do what it is told, and ask for the next one. Nothing is written when this returns."""
-    log.warning("vDisk %s: its storage daemon is replaced: %s", vdisk_guid, reason)
-    await context.fleet.stop_daemon(vdisk_guid)
-    context.respawn(vdisk_guid)
+    async with context.db.read() as session:
+        export = await session.get(Export, guid)
+    vdisk = guid if export is None else export.vdisk_guid
+    log.warning("vDisk %s: its storage daemon is replaced: %s", vdisk, reason)
+    await end_daemon(context, guid)
+    context.respawn(vdisk)
 
 
-async def drop(context: Context, vdisk_guid: str, export_name: str, certificate_name: str | None = None) -> None:
+async def drop(context: Context, export_guid: str, name: str, certificate_name: str | None = None) -> None:
     """Drop a client for good: when this returns it can not write any more, if need be because the daemon was killed.
 
+    :param name: of the NBD export that is its own.
     :param certificate_name: given when a grant ends: whose. A storage daemon checks hosts, not what they open, so
-        that host may be connected to exports of the others, too. If it has no other grant, everybody is disconnected,
-        and those who are still let in connect again.
+        that host may be connected to exports of the others, too. If it has no other grant there, everybody is
+        disconnected, and those who are still let in connect again.
     :raises NotFenced: the daemon can not be killed either.
     """
-    daemon = context.fleet.get(vdisk_guid)
+    daemon = context.fleet.get(export_guid)
     if daemon is None:
         return
     try:
         await admission.admit(context, daemon)
-        await daemon.drop_export(export_name, DROP_TIMEOUT_SECONDS)
-        if certificate_name is not None and await admission.is_last_of_host(context, vdisk_guid, certificate_name):
+        await daemon.drop_export(name, DROP_TIMEOUT_SECONDS)
+        if certificate_name is not None and await admission.is_last_of_host(context, export_guid, certificate_name):
             await daemon.cut_clients(DROP_TIMEOUT_SECONDS)
         return
     except DaemonGone:
-        log.info("vDisk %s: its daemon died before the client was dropped", vdisk_guid)
+        log.info("%s: its daemon died before the client was dropped", export_guid)
         return
     except DaemonError as error:
-        log.warning("vDisk %s: a client can not be dropped, the daemon is killed: %s", vdisk_guid, error)
-    await context.fleet.stop_daemon(vdisk_guid, kill=True)
+        log.warning("%s: a client can not be dropped, the daemon is killed: %s", export_guid, error)
+    await end_daemon(context, export_guid, kill=True)
 
 
 async def close_if_unused(context: Context, vdisk_guid: str) -> None:
-    """Stop the daemon and free the port when no grant is left; else ask for a daemon if there is none."""
-    async with context.db.read() as session:
-        left = [grant for grant in await grants_of(session, vdisk_guid) if grant.state in SERVED]
-        exported = await session.get(Export, vdisk_guid) is not None
-    if left:
-        if context.fleet.get(vdisk_guid) is None:
-            context.respawn(vdisk_guid)
-        return
-    await context.fleet.stop(vdisk_guid)
-    if exported:
+    """Stop the daemons and free the ports that no grant needs; ask for daemons where one is needed and missing."""
+    needed, unused = await _sorted_by_need(context, vdisk_guid)
+    for export in reversed(unused):
+        await context.fleet.stop(export.guid)
+        if export.kind != ExportKind.HEAD:
+            context.fleet.drop_log(export.guid)
+    serves_head = any(export.kind == ExportKind.HEAD for export in needed)
+    if not serves_head:
+        await context.fleet.stop(vdisk_guid)  # one that a merge has started serves nobody
+    if unused:
         async with context.db.write() as session:
-            await session.execute(delete(Export).where(Export.vdisk_guid == vdisk_guid))
+            await session.execute(delete(Export).where(Export.guid.in_([export.guid for export in unused])))
+    if any(context.fleet.get(export.guid) is None for export in needed):
+        context.respawn(vdisk_guid)
+    elif serves_head and any(export.kind == ExportKind.READER for export in unused):
+        await reopen_exports(context, vdisk_guid)  # the head need not let the reader in any more
 
 
 async def close_unread(context: Context, vdisk_guid: str) -> None:
-    """Let the daemon close layers that were open only for a snapshot whose last grant is gone."""
+    """Let the head's daemon close layers that were open only for somebody whom an older version let read there."""
     daemon = context.fleet.get(vdisk_guid)
     if daemon is None:
         return
@@ -277,3 +379,16 @@ async def close_unread(context: Context, vdisk_guid: str) -> None:
         vdisk = await session.get(VDisk, vdisk_guid)
     if vdisk is not None and vdisk.backend_ref is not None:
         await context.backend.prune(daemon, vdisk.backend_ref)
+
+
+async def is_read(context: Context, refs: set[str]) -> bool:
+    """:returns: whether a daemon that serves a snapshot or a vTemplate has one of these layers open."""
+    async with context.db.read() as session:
+        exports = list(await session.scalars(select(Export).where(Export.kind != ExportKind.HEAD)))
+    for export in exports:
+        daemon = context.fleet.get(export.guid)
+        if daemon is None:
+            continue
+        if any(daemon.options_of(context.backend.node_of(ref)) is not None for ref in refs):
+            return True
+    return False

@@ -140,15 +140,35 @@ class MoveVDisk(Operation):
             raise Refused(f"Failed to move vDisk {vdisk.name}: its vPool is a directory of one StorageRouter")
 
 
+class SetDurability(Operation):
+    """Args: vdisk_guid, durability (None: the pool's default). A vDisk in use changes at once; its
+    clients reconnect."""
+
+    type = "set_durability"
+    steps = (Step("apply"),)
+    forward = True
+
+    async def begin(self, session: AsyncSession) -> None:
+        vdisk = await lookups.ready_vdisk(session, self.vdisk, writable=True)
+        asked = self.args["durability"]
+        vdisk.durability = None if asked is None else lookups.require_durability(asked)
+
+    async def apply(self) -> None:
+        """Replace a daemon that treats writes the other way; it writes to the disk all that it holds."""
+        if await serving.is_outdated(self.context, self.vdisk):
+            await serving.end_daemon(self.context, self.vdisk)
+            await serving.open_exports(self.context, self.vdisk)
+
+
 class RestartVDisk(Operation):
-    """Args: vdisk_guid, force. A new daemon for a vDisk in use; its clients reconnect."""
+    """Args: vdisk_guid, force, exports (guids; None: all). New daemons for a vDisk in use; its clients reconnect."""
 
     type = "restart"
     steps = (Step("quit"), Step("serve"))
 
     async def begin(self, session: AsyncSession) -> None:
         vdisk = await lookups.ready_vdisk(session, self.vdisk)
-        running = self.context.fleet.get(self.vdisk) is not None
+        running = await serving.is_running(self.context, session, self.vdisk)
         if running and not self.args.get("force"):
             raise Refused(f"vDisk {vdisk.name} is running: restart it with force")
         self.args["running"] = running
@@ -157,11 +177,11 @@ class RestartVDisk(Operation):
         return not self.args["running"]
 
     async def quit(self) -> None:
-        """End the daemon; clients wait in the backlog of its listening socket."""
-        await self.context.fleet.stop_daemon(self.vdisk)
+        """End the daemons; clients wait in the backlogs of their listening sockets."""
+        await serving.end_daemons(self.context, self.vdisk, self.args.get("exports"))
 
     async def serve(self) -> None:
-        """Start the next one."""
+        """Start the next ones."""
         await serving.open_exports(self.context, self.vdisk)
 
     async def abort(self, session: AsyncSession) -> None:

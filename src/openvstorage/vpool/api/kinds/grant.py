@@ -35,6 +35,7 @@ GRANT = Kind(
         "state": lambda row: row.state,
         "export_name": lambda row: row.export_name,
         "deadline": lambda row: row.deadline,
+        "cut_off_at": lambda row: row.cut_off_at,
     },
     described=_described,
     relations={"vdisk": Relation("vdisk_guid", each(lambda row: row.vdisk_guid), lambda: VDISK)},

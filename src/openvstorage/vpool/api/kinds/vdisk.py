@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import select
 
+from openvstorage.contract.durability import Durability
 from openvstorage.vpool.api.context import ApiContext
 from openvstorage.vpool.api.kinds.cluster import NO_GUIDS, VPOOL
 from openvstorage.vpool.api.objects import Kind, Relation, batches, each
@@ -149,29 +150,33 @@ async def _statistics(context: ApiContext, rows: Sequence[VDisk]) -> list[Any]:
 
 
 async def _edge_clients(context: ApiContext, rows: Sequence[VDisk]) -> list[Any]:
-    exports: dict[str, tuple[str, int]] = {}
+    exports: dict[str, list[Export]] = defaultdict(list)
     for batch in batches(row.guid for row in rows):
         async with context.db.read() as session:
             for export in await session.scalars(select(Export).where(Export.vdisk_guid.in_(batch))):
-                exports[export.vdisk_guid] = (export.address, export.port)
-    shown: list[list[dict[str, Any]]] = []
-    for row in rows:
-        peers = await context.operations.edge_clients(row.guid) if row.guid in exports else []
-        server_ip, server_port = exports.get(row.guid, ("", 0))
-        shown.append(
-            [
-                {
-                    "key": f"{ip}:{port}",
-                    "object_id": row.volume_id,
-                    "ip": ip,
-                    "port": port,
-                    "server_ip": server_ip,
-                    "server_port": server_port,
-                }
-                for ip, port in peers
-            ]
-        )
-    return shown
+                exports[export.vdisk_guid].append(export)
+    return [
+        [client for export in exports[row.guid] for client in await _clients_of(context, row, export)] for row in rows
+    ]
+
+
+async def _clients_of(context: ApiContext, row: VDisk, export: Export) -> list[dict[str, Any]]:
+    return [
+        {
+            "key": f"{ip}:{port}",
+            "object_id": row.volume_id,
+            "ip": ip,
+            "port": port,
+            "server_ip": export.address,
+            "server_port": export.port,
+        }
+        for ip, port in await context.operations.edge_clients(export.guid)
+    ]
+
+
+async def _described(context: ApiContext, rows: Sequence[VDisk]) -> list[Any]:
+    default = context.settings.durability
+    return [{"durability": Durability(row.durability or default)} for row in rows]
 
 
 async def _children(context: ApiContext, rows: Sequence[VDisk]) -> list[Any]:
@@ -220,6 +225,7 @@ VDISK: Kind = Kind(
         "scrubbing_information": lambda row: None,
         "qos": lambda row: row.qos,
     },
+    described=_described,
     dynamics={
         "dtl_status": each(lambda row: "ok_standalone"),
         "snapshots": _snapshots,
