@@ -109,7 +109,8 @@ async def engine(
     **settings: Any,
 ) -> AsyncIterator[Engine]:
     """Start the vPool of a directory; at the end its storage daemons are stopped unless told otherwise."""
-    config = ServiceConfig(**settings).checked()
+    # keys take long to make, so without TLS unless it is asked for
+    config = ServiceConfig(**{"edge_tls": False, **settings}).checked()
     data.mkdir(parents=True, exist_ok=True)
     directory = PoolDirectory(data)
     directory.logs.mkdir(exist_ok=True)
@@ -119,9 +120,7 @@ async def engine(
         await db.upgrade()
         claimed = await claim(directory, db, accept_database=False)
         inventory = await ensure_inventory(db, config)
-        certificate = None  # keys take long to make
-        if config.encrypts_edge:
-            certificate = ServerCertificate.open(directory.tls, config.server_names())
+        certificate = ServerCertificate.open(directory.tls, config.server_names()) if config.edge_tls else None
         operations = await assemble(config, directory, db, claimed, inventory, certificate, boundary=boundary)
         await operations.start()
         made = Engine(directory, db, operations, inventory.vpool_guid, certificate)

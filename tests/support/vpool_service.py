@@ -20,13 +20,16 @@ class VpoolService:
 
     The command is taken from the development environment, whichever environment the test itself runs in.
 
-    :param edge_tls: serve vDisks with TLS, on loopback too.
+    :param edge_tls: serve vDisks with TLS, as users do; most tests are about something else, and faster without. None
+        leaves it to the service.
+    :ivar log: what the service prints.
     :ivar status: what ``openvstorage status --json`` says.
     """
 
-    def __init__(self, data: Path, *, edge_tls: bool = False) -> None:
+    def __init__(self, data: Path, *, edge_tls: bool | None = False) -> None:
         self.data = data
-        self._options = ["--edge-tls"] if edge_tls else []
+        self.log = data.with_suffix(".log")
+        self._options = {None: [], True: ["--edge-tls"], False: ["--no-edge-tls"]}[edge_tls]
         self.status: dict[str, Any] = {}
         self._command = str(ROOT / ".venv" / "bin" / "openvstorage")
         self._port = _free_port()
@@ -42,15 +45,15 @@ class VpoolService:
     def start(self) -> None:
         """Start the service and wait until it is healthy."""
         self.status = {}
-        log = self.data.with_suffix(".log").open("ab")
         command = [self._command, "serve", "--data", str(self.data), "--listen", f"127.0.0.1:{self._port}"]
         command += ["--token-calls", "0", *self._options]  # one address, many clients
-        self._process = subprocess.Popen(command, stdout=log, stderr=log, env=_environment())
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=_environment())
         deadline = time.monotonic() + 60
         # Asking for the status takes as much of the processor as the start does, so not before it can be answered.
         while not (self._listens() and self._healthy()):
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"the vPool service did not start: {self.data.with_suffix('.log').read_text()}")
+                raise RuntimeError(f"the vPool service did not start: {self.log.read_text()}")
             time.sleep(0.1)
 
     def stop(self) -> None:

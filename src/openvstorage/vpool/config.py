@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, Self
 
 FILE_NAME = "config.json"
+#: Beside it once the pool was served; see :func:`openvstorage.vpool.status.status`.
+STATE_FILE_NAME = "service.json"
 DEFAULT_PORT = 26443
 VPOOL_NAME = re.compile(r"[0-9a-z][-a-z0-9]{1,20}[a-z0-9]")
 
@@ -27,7 +29,7 @@ class ServiceConfig:
 
     :ivar listen: address and port of the management API, ``HOST:PORT``.
     :ivar edge_host: address on which vDisks are served.
-    :ivar edge_tls: whether vDisks are served with TLS; None for: unless the address is a loopback one.
+    :ivar edge_tls: whether vDisks are served with TLS; without it every user of the machine reads and writes them.
     :ivar vpool: name of the vPool, fixed at the first start.
     :ivar first_port: the first of the ports for exports, which should lie outside the kernel's ephemeral range.
     :ivar last_port: the last of them.
@@ -43,7 +45,7 @@ class ServiceConfig:
 
     listen: str = f"127.0.0.1:{DEFAULT_PORT}"
     edge_host: str = "127.0.0.1"
-    edge_tls: bool | None = None
+    edge_tls: bool = True
     vpool: str = "myvpool01"
     first_port: int = 26500
     last_port: int = 30499
@@ -68,14 +70,16 @@ class ServiceConfig:
             return cls()
         except ValueError as error:
             raise ConfigError(f"{data / FILE_NAME} is not JSON: {error}") from error
+        if isinstance(values, dict):
+            values = _with_edge(values, served=(data / STATE_FILE_NAME).exists())
         known = {field.name for field in fields(cls)}
         unknown = set(values) - known if isinstance(values, dict) else {"(not an object)"}
         if unknown:
             raise ConfigError(f"{data / FILE_NAME} has unknown settings: {', '.join(sorted(unknown))}")
         for field in fields(cls):
-            wanted = (bool, type(None)) if field.default is None else (type(field.default),)
-            if field.name in values and type(values[field.name]) not in wanted:
-                raise ConfigError(f"{data / FILE_NAME}: {field.name} must be of type {wanted[0].__name__}")
+            wanted = type(field.default)
+            if field.name in values and type(values[field.name]) is not wanted:
+                raise ConfigError(f"{data / FILE_NAME}: {field.name} must be of type {wanted.__name__}")
         return cls(**values)
 
     def changed(self, values: Mapping[str, Any]) -> Self:
@@ -97,21 +101,16 @@ class ServiceConfig:
             raise ConfigError(
                 f"{self.edge_host!r} can not be told to clients: give one address of this machine as --edge-host"
             )
-        if not self.encrypts_edge and not is_loopback(self.edge_host):
+        if not self.edge_tls and not is_loopback(self.edge_host):
             raise ConfigError(
                 f"exports on {self.edge_host} would be readable and writable by anyone who reaches it: "
-                "leave --no-edge-tls away, or give a loopback address as --edge-host"
+                "give --edge-tls, or a loopback address as --edge-host"
             )
         if not 1024 <= self.first_port <= self.last_port <= 65535:
             raise ConfigError("first_port and last_port must be a range between 1024 and 65535")
         if not 1 <= self.metadata_cache_mib <= 65536:
             raise ConfigError("metadata_cache_mib must be between 1 and 65536")
         return self
-
-    @property
-    def encrypts_edge(self) -> bool:
-        """Whether vDisks are served with TLS."""
-        return not is_loopback(self.edge_host) if self.edge_tls is None else self.edge_tls
 
     def server_names(self) -> list[str]:
         """:returns: the names and addresses that the server's certificate has to carry, sorted."""
@@ -139,6 +138,17 @@ class ServiceConfig:
     def save(self, data: Path) -> None:
         """Keep it in the data directory, whole or not at all."""
         write_private(data / FILE_NAME, json.dumps(asdict(self), indent=2) + "\n")
+
+
+def _with_edge(values: dict[str, Any], *, served: bool) -> dict[str, Any]:
+    """:returns: settings that say whether the edge has TLS.
+
+    Those of older versions leave it open, which meant: not on loopback. A pool that was served so stays so, because
+    whoever opens its vDisks may have no certificate.
+    """
+    if values.get("edge_tls") is not None:
+        return values
+    return {**values, "edge_tls": not (served and is_loopback(values.get("edge_host", ServiceConfig().edge_host)))}
 
 
 def _is_one_address(host: str) -> bool:
