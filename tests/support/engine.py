@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.patience import PATIENCE
+
 from openvstorage.edge.nbd import NbdClient
 from openvstorage.vpool.access.server_certificate import ServerCertificate
 from openvstorage.vpool.assembly import Boundary, assemble
@@ -44,7 +46,7 @@ class Engine:
     async def do(self, kind: str, vdisk: str | None = None, **args: Any) -> Any:
         """Run a task to its end. :returns: its result."""
         guid = await self.operations.submit(kind, args, vdisk_guid=vdisk)
-        task = await self.operations.wait(guid, 60)
+        task = await self.operations.wait(guid, PATIENCE)
         assert task is not None
         assert task.status in (TaskStatus.SUCCESS, TaskStatus.FAILURE), f"{kind} did not end: {task.status}"
         if task.status == TaskStatus.FAILURE:

@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.support.patience import PATIENCE
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -49,7 +51,7 @@ class VpoolService:
         command += ["--token-calls", "0", *self._options]  # one address, many clients
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env=_environment())
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         # Asking for the status takes as much of the processor as the start does, so not before it can be answered.
         while not (self._listens() and self._healthy()):
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -61,7 +63,7 @@ class VpoolService:
         if self._process is None:
             return
         self._process.terminate()
-        self._process.wait(timeout=30)
+        self._process.wait(timeout=PATIENCE)
         for pid in _processes_of(self.data):
             _end(pid)
 
@@ -69,7 +71,7 @@ class VpoolService:
         """End the service by a signal and start it again, with more options; the storage daemons live on."""
         assert self._process is not None
         self._process.send_signal(how)
-        self._process.wait(timeout=30)
+        self._process.wait(timeout=PATIENCE)
         self._options += options
         self.start()
 
@@ -124,7 +126,7 @@ def _end(pid: int) -> None:
         return
     try:
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        select.select([pidfd], [], [], 30)
+        select.select([pidfd], [], [], PATIENCE)
     except ProcessLookupError:
         return
     finally:

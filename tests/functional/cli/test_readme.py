@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.patience import PATIENCE
 from tests.support.vpool_service import ROOT, VpoolService
 
 SECTION = re.compile(r"^## Without OpenStack$(.*?)^## ", re.DOTALL | re.MULTILINE)
@@ -29,7 +30,7 @@ def service(tmp_path: Path) -> Iterator[VpoolService]:
 
 
 def shell(words: str) -> str:
-    done = subprocess.run(words, shell=True, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(words, shell=True, cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.nbd import NbdClient
+from tests.support.patience import PATIENCE
 
 from openvstorage.vpool.exports.command import Export
 from openvstorage.vpool.exports.daemon import StorageDaemon
@@ -90,7 +91,7 @@ async def test_the_death_of_an_adopted_daemon_is_noticed(bench):
     await bench.layer("a")
     daemon = await _adopt(bench, _orphan(bench))
     os.kill(daemon.identity.pid, 9)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await daemon.exited().wait()
     assert daemon.status is None
     with pytest.raises(DaemonGone):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.nbd import NbdClient, NbdRefused
+from tests.support.patience import PATIENCE
 
 from openvstorage.vpool.exports.command import Export
 from openvstorage.vpool.exports.errors import (
@@ -225,7 +226,7 @@ async def test_a_killed_daemon_is_noticed_and_cleaned_up(bench):
     await bench.layer("a")
     daemon = await bench.launch("a")
     os.kill(daemon.identity.pid, 9)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await daemon.exited().wait()
     assert daemon.status == -9
     assert os.listdir(bench.run_dir) == []
