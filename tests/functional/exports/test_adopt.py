@@ -105,7 +105,7 @@ async def test_a_client_waits_from_the_death_to_the_respawn(bench):
     bench.listener = daemon.take_listener()
     await daemon.kill()
     waiting = asyncio.create_task(NbdClient.connect(bench.port, "e"))
-    await asyncio.sleep(0.05)
+    await bench.a_client_waits()
     assert not waiting.done()
     again = await bench.launch("a", epoch=2)
     await again.add_export(Export("e", True))
