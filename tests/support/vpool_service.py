@@ -38,7 +38,11 @@ class VpoolService:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> VpoolService:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -64,8 +68,7 @@ class VpoolService:
             return
         self._process.terminate()
         self._process.wait(timeout=PATIENCE)
-        for pid in _processes_of(self.data):
-            _end(pid)
+        end_storage_daemons(self.data)
 
     def restart(self, how: signal.Signals = signal.SIGTERM, *options: str) -> None:
         """End the service by a signal and start it again, with more options; the storage daemons live on."""
@@ -105,16 +108,26 @@ authority.ensure(directory, ["127.0.0.1", "localhost"], now=issued)
         return bool(self.status.get("healthy"))
 
 
-def _processes_of(data: Path) -> list[int]:
-    """The storage daemons that work in a data directory, which is this test's alone."""
-    found = []
+def end_storage_daemons(directory: Path) -> list[str]:
+    """Kill the storage daemons that have files in a directory, which is this test's alone, and wait for their end.
+
+    :returns: their command lines.
+    """
+    found = _storage_daemons(directory)
+    for pid in found:
+        _end(pid)
+    return list(found.values())
+
+
+def _storage_daemons(directory: Path) -> dict[int, str]:
+    found = {}
     for entry in Path("/proc").iterdir():
         try:
             command = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
         except OSError:
             continue
-        if str(data).encode() in command and b"qemu-storage-daemon" in command:
-            found.append(int(entry.name))
+        if str(directory).encode() in command and b"qemu-storage-daemon" in command:
+            found[int(entry.name)] = command.replace(b"\0", b" ").decode(errors="replace")
     return found
 
 
