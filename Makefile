@@ -7,7 +7,7 @@ BIN := .venv/bin
 STATE ?= var/aio
 # STORAGE_ONLY=1 leaves instances out: no Nova, no guests, half the memory.
 STORAGE_ONLY ?=
-# EDGE_TLS=1 serves vDisks with TLS, EDGE_TLS=0 plainly; without it as the last time, at first plainly.
+# EDGE_TLS=1 serves vDisks with TLS, EDGE_TLS=0 plainly; without it as the last time, at first with TLS.
 EDGE_TLS ?=
 EDGE := $(if $(EDGE_TLS),$(if $(filter 0 no off false,$(EDGE_TLS)),--no-edge-tls,--edge-tls))
 UP := $(BIN)/openvstorage aio up --state $(STATE) $(if $(STORAGE_ONLY),--storage-only) $(EDGE)

@@ -36,7 +36,10 @@ def serve(
     edge_host: Annotated[str | None, typer.Option(help="Address on which vDisks are served.")] = None,
     edge_tls: Annotated[
         bool | None,
-        typer.Option("--edge-tls/--no-edge-tls", help="Serve vDisks with TLS; default: unless that is on loopback."),
+        typer.Option(
+            "--edge-tls/--no-edge-tls",
+            help="Serve vDisks with TLS (the default), or, on loopback, to every user of this machine.",
+        ),
     ] = None,
     vpool: Annotated[str | None, typer.Option(help="Name of the vPool; fixed at the first start.")] = None,
     token_calls: Annotated[int | None, typer.Option(min=0, help="Logins per address and minute; 0: no limit.")] = None,
@@ -97,10 +100,14 @@ def status(data: Data, as_json: Annotated[bool, typer.Option("--json", help="Pri
     else:
         table = Table(show_header=False)
         for key, value in state.items():
-            table.add_row(key, ", ".join(value) if isinstance(value, list) else str(value))
+            text = ", ".join(value) if isinstance(value, list) else str(value)
+            table.add_row(key, text if key != "edge_tls" or value else f"{text}: {_PLAIN_EDGE}")
         Console().print(table)
     if not state["healthy"]:
         raise typer.Exit(1)
+
+
+_PLAIN_EDGE = "every user of this machine can read and write all vDisks, until 'serve --edge-tls'"
 
 
 @app.command()
@@ -121,14 +128,17 @@ def enroll(
 
 _ENROLLED = """\
 {out} has the certificate of host {host} (client-cert.pem, client-key.pem, ca-cert.pem). It ends on {ends}.
-Take the directory to that host over a safe way; whoever has the key is that host to the storage.
+Whoever has the key is that host to the storage: take the directory to another host over a safe way only.
 
-For libvirt and QEMU: put the three files into a directory of their own, such as /etc/pki/qemu/nbd, where the user
+It opens the vDisks that this host has a grant of, by the grant's URI or its host, port and export name:
+    nbdinfo 'URI?tls-certificates={out}'
+    qemu-img info --object tls-creds-x509,id=tls,endpoint=client,dir={out} \\
+        --image-opts driver=nbd,host=HOST,port=PORT,export=NAME,tls-creds=tls
+For libvirt and its guests: put the three files into a directory of their own, such as /etc/pki/qemu/nbd, where the user
 that QEMU runs as can read the key and nobody else can, say in /etc/libvirt/qemu.conf
     nbd_tls_x509_cert_dir = "/etc/pki/qemu/nbd"
 and restart libvirtd or virtqemud; guests go on running.
-For cinder-volume, cinder-backup and Glance: /etc/pki/openvstorage, or where openvstorage_edge_tls_dir says.
-For qemu-img: --object tls-creds-x509,id=tls,endpoint=client,dir={out}"""
+For cinder-volume, cinder-backup and Glance: /etc/pki/openvstorage, or where openvstorage_edge_tls_dir says."""
 
 
 @app.command()

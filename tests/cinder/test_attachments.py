@@ -12,6 +12,7 @@ import pytest
 from cinder import exception, objects
 from cinder.volume import volume_utils
 from oslo_utils import strutils
+from tests.support.patience import PATIENCE
 from tests.support.vpool_service import VpoolService
 
 from openvstorage.cinder.transfer import transfer
@@ -42,7 +43,7 @@ def attach_host(driver: Any, volume: Any, host: str) -> dict[str, Any]:
 
 def open_as(info: dict[str, Any]) -> NbdClient:
     data = info["data"]
-    return NbdClient.connect(data["hosts"][0], int(data["ports"][0]), data["name"], timeout=20)
+    return NbdClient.connect(data["hosts"][0], int(data["ports"][0]), data["name"], timeout=PATIENCE)
 
 
 def grants(driver: Any, volume: Any) -> list[Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from cinder import exception, objects
 from tests.cinder.conftest import GIB
+from tests.support.patience import PATIENCE
 
 from openvstorage.cinder import transfer
 from openvstorage.edge.nbd import NbdClient
@@ -28,7 +29,7 @@ def snapshots_of(make_snapshot: Make, volumes: list[Any]) -> list[Any]:
 
 
 def opened(grant: Any) -> NbdClient:
-    return NbdClient.connect(grant.host, grant.port, grant.export_name, timeout=20)
+    return NbdClient.connect(grant.host, grant.port, grant.export_name, timeout=PATIENCE)
 
 
 def write(driver: Any, volume: Any, text: bytes) -> None:

@@ -16,6 +16,7 @@ from cinder import exception
 from cinder import utils as cinder_utils
 from eventlet import tpool
 from tests.cinder.conftest import GIB, FakeGlance
+from tests.support.patience import PATIENCE
 
 from openvstorage.cinder import transfer
 from openvstorage.edge import qemu_img
@@ -264,6 +265,6 @@ def test_it_works_in_green_threads_and_in_native_ones(service_section: dict[str,
         config = tmp_path / f"{patched}.conf"
         config.write_text(f"[myvpool01]\n{section}\n")
         command = [sys.executable, "-W", "ignore", str(script), str(config), patched]
-        result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
         assert result.returncode == 0, result.stderr
         assert result.stdout.split() == ["same", patched]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from cinder import exception
 from tests.cinder.conftest import GIB
+from tests.support.patience import PATIENCE
 from tests.support.standin29 import StandIn
 from tests.support.standin29_tls import Authority
 
@@ -207,7 +208,7 @@ def test_statistics_are_real_and_thin(driver: Any, make_volume: Make) -> None:
     assert before["multiattach"] is True
     assert 0 < before["free_capacity_gb"] <= before["total_capacity_gb"]
     volume = create(driver, make_volume(size=700))
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while driver.get_volume_stats(refresh=True)["provisioned_capacity_gb"] < 700:
         assert time.monotonic() < deadline, "figures may be some seconds old, not more"
         time.sleep(0.2)

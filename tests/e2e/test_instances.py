@@ -1,7 +1,7 @@
 """An instance on vPool volumes outlives what happens to the services below it, and that they go down and come up again.
 
 The tests share one guest, run in this order, and leave it running, writing numbers to its second volume. In the middle
-the cloud's edge gets TLS, and keeps it for whatever comes after these tests.
+the cloud's edge does without TLS for a while.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ def test_a_hard_reboot_boots_from_the_volume_again(guest: Guest) -> None:
 
 def test_the_edge_does_not_change_under_a_guest(all_in_one: AllInOne, guest: Guest) -> None:
     before = all_in_one.pids()
-    assert "instances run (1) and have their disks open without TLS" in all_in_one.run("up", "--edge-tls", status=1)
+    assert "instances run (1) and have their disks open with TLS" in all_in_one.run("up", "--no-edge-tls", status=1)
     assert all_in_one.pids() == before
     guest.console.wait_for_more()
 
@@ -213,7 +213,7 @@ class Before:
 @pytest.fixture(scope="module")
 def before(guest: Guest) -> Before:
     disks = guest.disks()
-    assert not any("tls-creds" in disk for disk in disks)
+    assert all("tls-creds" in disk for disk in disks)
     with guest.opened() as (user, edge, _, _):
         vdisks = tuple(edge.vdisk(user.ids[name]) for name in ("root", "data"))
     return Before(guest.boot_id(), frozenset(int(disk["server"]["port"]) for disk in disks), vdisks)
@@ -251,7 +251,7 @@ def test_a_killed_start_and_taken_ports_are_survived(all_in_one: AllInOne, befor
             time.sleep(0.1)
         start.kill()
         start.wait()
-        assert "Edge: TLS" in all_in_one.up("--edge-tls")
+        assert "Edge: plain NBD on loopback" in all_in_one.up("--no-edge-tls")
         assert json.loads(ports.read_text())["keystone"] != keystone
 
 
@@ -266,6 +266,23 @@ def test_a_server_starts_where_and_how_its_volumes_are_served_now(guest: Guest, 
     disks = guest.disks()
     assert len(disks) == 2
     assert not {int(disk["server"]["port"]) for disk in disks} & before.ports
+    assert not any("tls-creds" in disk for disk in disks)
+
+
+def test_a_plain_edge_gets_tls_between_two_starts_of_a_guest(all_in_one: AllInOne, guest: Guest) -> None:
+    last = guest.boot_id()
+    assert "instances run (1) and have their disks open without TLS" in all_in_one.run("up", "--edge-tls", status=1)
+    with guest.opened() as (user, _, _, _):
+        user.run("server", "stop", guest.server)
+        user.wait("server", "guest", "SHUTOFF")
+    assert "Edge: TLS" in all_in_one.up("--edge-tls")
+    with guest.opened() as (user, _, _, _):
+        user.run("server", "start", guest.server)
+        user.wait("server", "guest", "ACTIVE")
+        guest.next_boot_id(last)
+    guest.console.wait_for_more()
+    disks = guest.disks()
+    assert len(disks) == 2
     assert all("tls-creds" in disk for disk in disks)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import select
 from tests.support.crash import until
 from tests.support.engine import Engine
+from tests.support.patience import PATIENCE
 
 from openvstorage.edge.nbd import NbdClient
 from openvstorage.vpool.backends.layers import lines
@@ -185,5 +186,6 @@ async def _audit_grants(engine: Engine) -> None:
 
 
 def _size_seen(grant: Mapping[str, object]) -> int:
-    with NbdClient.connect(str(grant["host"]), int(str(grant["port"])), str(grant["export_name"]), timeout=5) as nbd:
+    place = (str(grant["host"]), int(str(grant["port"])), str(grant["export_name"]))
+    with NbdClient.connect(*place, timeout=PATIENCE) as nbd:
         return nbd.size

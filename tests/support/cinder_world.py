@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 from tests.support.gate import Gate, Hold, Passing, When
+from tests.support.patience import PATIENCE
 from tests.support.standin29_tls import Authority
 from tests.support.vpool_service import VpoolService
 
@@ -28,7 +29,6 @@ __all__ = ["FAKE", "FIRST", "SECOND", "CinderWorld", "eventually"]
 
 FIRST, SECOND, FAKE = "myvpool01", "myvpool02", "fake"
 GIB = 1024**3
-_SECONDS = 120.0
 
 
 class Vpool:
@@ -194,7 +194,7 @@ class CinderWorld:
         return log.read_bytes()[before:]
 
 
-def eventually(true: Callable[[], bool], seconds: float = _SECONDS) -> None:
+def eventually(true: Callable[[], bool], seconds: float = PATIENCE) -> None:
     """Wait until something is so."""
     deadline = time.monotonic() + seconds
     while not true():

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.crash_world import BLOCK, fill
+from tests.support.patience import PATIENCE
 
 from openvstorage.edge.errors import EdgeError
 from openvstorage.edge.nbd import NbdClient
 from openvstorage.vpool.exports import leftovers
 from openvstorage.vpool.pool import MARKER, PoolDirectory
 
-PATIENCE_SECONDS = 60.0
 #: A guest that has lost its server gives up after this long.
 GUEST_SECONDS = 2.0
 
@@ -95,13 +95,13 @@ def in_child(work: Callable[[], Coroutine[Any, Any, None]]) -> bool:
         finally:
             sys.stderr.flush()
             os._exit(status)
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + PATIENCE
     with os.fdopen(os.pidfd_open(pid), "rb", closefd=True) as watched:
         ended = _wait_readable(watched.fileno(), deadline - time.monotonic())
     if not ended:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-        raise AssertionError(f"the child hung for {PATIENCE_SECONDS:.0f} s")
+        raise AssertionError(f"the child hung for {PATIENCE:.0f} s")
     _, status = os.waitpid(pid, 0)
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
         return True
@@ -117,7 +117,7 @@ def _wait_readable(descriptor: int, seconds: float) -> bool:
     return bool(poller.poll(seconds * 1000))
 
 
-async def until(condition: Callable[[], Awaitable[bool]], what: str, seconds: float = 30.0) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], what: str, seconds: float = PATIENCE) -> None:
     """Wait for a condition. :raises AssertionError: it did not come true in time."""
     deadline = time.monotonic() + seconds
     while not await condition():
@@ -147,7 +147,7 @@ def kill(pid: int) -> None:
     descriptor = os.pidfd_open(pid)
     try:
         signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        assert _wait_readable(descriptor, 10), f"process {pid} survives SIGKILL"
+        assert _wait_readable(descriptor, PATIENCE), f"process {pid} survives SIGKILL"
     finally:
         os.close(descriptor)
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.support.patience import PATIENCE
+
 from openvstorage.edge.errors import EdgeError
 from openvstorage.edge.nbd import NbdClient
 
@@ -62,7 +64,7 @@ class Writer(threading.Thread):
         with self._lock:
             return self.number, [ledger.copy() for ledger in self._ledgers]
 
-    def wait_for(self, more: int, seconds: float = 60.0) -> None:
+    def wait_for(self, more: int, seconds: float = PATIENCE) -> None:
         """Wait until so many more numbers are flushed everywhere. :raises AssertionError: they are not, in time."""
         with self._moved:
             goal = self.number + more
@@ -73,7 +75,7 @@ class Writer(threading.Thread):
     def finish(self) -> None:
         """Stop after the number under way; it is flushed."""
         self._ending = True
-        self.join(60)
+        self.join(PATIENCE)
         assert not self.is_alive(), "the writer hangs"
         assert self.failure is None, f"the writer failed: {self.failure!r}"
 
@@ -120,7 +122,7 @@ class Writer(threading.Thread):
 
     def _connect(self, disk: int) -> NbdClient:
         grant = self._grants[disk]
-        return NbdClient.connect(grant["host"], grant["port"], grant["export_name"], timeout=20)
+        return NbdClient.connect(grant["host"], grant["port"], grant["export_name"], timeout=60)
 
 
 def stamp(slot: int, number: int) -> bytes:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.patience import PATIENCE
+
 from openvstorage.edge.nbd import NbdClient
 from openvstorage.vpool.access.server_certificate import ServerCertificate
 from openvstorage.vpool.assembly import Boundary, assemble
@@ -45,7 +47,7 @@ class Engine:
     async def do(self, kind: str, vdisk: str | None = None, **args: Any) -> Any:
         """Run a task to its end. :returns: its result."""
         guid = await self.operations.submit(kind, args, vdisk_guid=vdisk)
-        task = await self.operations.wait(guid, 60)
+        task = await self.operations.wait(guid, PATIENCE)
         assert task is not None
         assert task.status in (TaskStatus.SUCCESS, TaskStatus.FAILURE), f"{kind} did not end: {task.status}"
         if task.status == TaskStatus.FAILURE:
@@ -110,7 +112,8 @@ async def engine(
     **settings: Any,
 ) -> AsyncIterator[Engine]:
     """Start the vPool of a directory; at the end its storage daemons are stopped unless told otherwise."""
-    config = ServiceConfig(**settings).checked()
+    # keys take long to make, so without TLS unless it is asked for
+    config = ServiceConfig(**{"edge_tls": False, **settings}).checked()
     data.mkdir(parents=True, exist_ok=True)
     directory = PoolDirectory(data)
     directory.logs.mkdir(exist_ok=True)
@@ -120,9 +123,7 @@ async def engine(
         await db.upgrade()
         claimed = await claim(directory, db, accept_database=False)
         inventory = await ensure_inventory(db, config)
-        certificate = None  # keys take long to make
-        if config.encrypts_edge:
-            certificate = ServerCertificate.open(directory.tls, config.server_names())
+        certificate = ServerCertificate.open(directory.tls, config.server_names()) if config.edge_tls else None
         operations = await assemble(config, directory, db, claimed, inventory, certificate, boundary=boundary)
         await operations.start()
         made = Engine(directory, db, operations, inventory.vpool_guid, certificate)

@@ -14,9 +14,10 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from tests.support.patience import PATIENCE
+
 FOLDER = Path(__file__).parents[1] / "golden"
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-_TASK_SECONDS = 60.0
 
 Send = Callable[[str, str, Mapping[str, str], bytes], tuple[int, bytes]]
 
@@ -48,7 +49,7 @@ def https_sender(host: str, port: int, ca_file: str | Path) -> Send:
     context = ssl.create_default_context(cafile=str(ca_file))
 
     def send(method: str, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
-        connection = http.client.HTTPSConnection(host, port, timeout=60, context=context)
+        connection = http.client.HTTPSConnection(host, port, timeout=PATIENCE, context=context)
         try:
             connection.putrequest(method, path, skip_accept_encoding=True)
             for name, value in headers.items():
@@ -110,14 +111,14 @@ def _ready_task(task_id: str, send: Send, known: dict[str, str]) -> dict[str, An
         "Content-Type": "application/json",
         "Authorization": f"Bearer {known['token']}",
     }
-    end = time.monotonic() + _TASK_SECONDS
+    end = time.monotonic() + PATIENCE
     while True:
         status, data = send("GET", f"/api/tasks/{task_id}/", headers, b"")
         assert status == 200, f"task {task_id}: status {status}"
         task: dict[str, Any] = json.loads(data)
         if task["status"] in ("SUCCESS", "FAILURE"):
             return task
-        assert time.monotonic() < end, f"task {task_id} is {task['status']} after {_TASK_SECONDS} s"
+        assert time.monotonic() < end, f"task {task_id} is {task['status']} after {PATIENCE} s"
         time.sleep(0.02)
 
 

@@ -15,6 +15,8 @@ import time
 import uuid
 from pathlib import Path
 
+from tests.support.patience import PATIENCE
+
 __all__ = ["TREES", "Libvirtd", "bindings", "missing", "writer"]
 
 _NEWER = Path(__file__).resolve().parents[2] / "var" / "libvirt-11"
@@ -104,7 +106,7 @@ class Libvirtd:
         command = ["setpriv", "--reuid=nobody", "--clear-groups", str(self.tree / _DAEMON), "--timeout", "0"]
         log = (self._root / "libvirtd.log").open("wb")
         self._process = subprocess.Popen(command, env=environment, cwd=self._root, stdout=log, stderr=log)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while not (self._root / "run/libvirt/libvirt-sock").exists():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError((self._root / "libvirtd.log").read_text())
@@ -127,5 +129,5 @@ class Libvirtd:
     def __exit__(self, *_: object) -> None:
         assert self._process is not None
         self._process.terminate()
-        self._process.wait(timeout=30)
+        self._process.wait(timeout=PATIENCE)
         shutil.rmtree(self._root, ignore_errors=True)

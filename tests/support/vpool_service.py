@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.support.patience import PATIENCE
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -20,20 +22,27 @@ class VpoolService:
 
     The command is taken from the development environment, whichever environment the test itself runs in.
 
-    :param edge_tls: serve vDisks with TLS, on loopback too.
+    :param edge_tls: serve vDisks with TLS, as users do; most tests are about something else, and faster without. None
+        leaves it to the service.
+    :ivar log: what the service prints.
     :ivar status: what ``openvstorage status --json`` says.
     """
 
-    def __init__(self, data: Path, *, edge_tls: bool = False) -> None:
+    def __init__(self, data: Path, *, edge_tls: bool | None = False) -> None:
         self.data = data
-        self._options = ["--edge-tls"] if edge_tls else []
+        self.log = data.with_suffix(".log")
+        self._options = {None: [], True: ["--edge-tls"], False: ["--no-edge-tls"]}[edge_tls]
         self.status: dict[str, Any] = {}
         self._command = str(ROOT / ".venv" / "bin" / "openvstorage")
         self._port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> VpoolService:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -42,15 +51,15 @@ class VpoolService:
     def start(self) -> None:
         """Start the service and wait until it is healthy."""
         self.status = {}
-        log = self.data.with_suffix(".log").open("ab")
         command = [self._command, "serve", "--data", str(self.data), "--listen", f"127.0.0.1:{self._port}"]
         command += ["--token-calls", "0", *self._options]  # one address, many clients
-        self._process = subprocess.Popen(command, stdout=log, stderr=log, env=_environment())
-        deadline = time.monotonic() + 60
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=_environment())
+        deadline = time.monotonic() + PATIENCE
         # Asking for the status takes as much of the processor as the start does, so not before it can be answered.
         while not (self._listens() and self._healthy()):
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"the vPool service did not start: {self.data.with_suffix('.log').read_text()}")
+                raise RuntimeError(f"the vPool service did not start: {self.log.read_text()}")
             time.sleep(0.1)
 
     def stop(self) -> None:
@@ -58,15 +67,14 @@ class VpoolService:
         if self._process is None:
             return
         self._process.terminate()
-        self._process.wait(timeout=30)
-        for pid in _processes_of(self.data):
-            _end(pid)
+        self._process.wait(timeout=PATIENCE)
+        end_storage_daemons(self.data)
 
     def restart(self, how: signal.Signals = signal.SIGTERM, *options: str) -> None:
         """End the service by a signal and start it again, with more options; the storage daemons live on."""
         assert self._process is not None
         self._process.send_signal(how)
-        self._process.wait(timeout=30)
+        self._process.wait(timeout=PATIENCE)
         self._options += options
         self.start()
 
@@ -100,16 +108,26 @@ authority.ensure(directory, ["127.0.0.1", "localhost"], now=issued)
         return bool(self.status.get("healthy"))
 
 
-def _processes_of(data: Path) -> list[int]:
-    """The storage daemons that work in a data directory, which is this test's alone."""
-    found = []
+def end_storage_daemons(directory: Path) -> list[str]:
+    """Kill the storage daemons that have files in a directory, which is this test's alone, and wait for their end.
+
+    :returns: their command lines.
+    """
+    found = _storage_daemons(directory)
+    for pid in found:
+        _end(pid)
+    return list(found.values())
+
+
+def _storage_daemons(directory: Path) -> dict[int, str]:
+    found = {}
     for entry in Path("/proc").iterdir():
         try:
             command = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
         except OSError:
             continue
-        if str(data).encode() in command and b"qemu-storage-daemon" in command:
-            found.append(int(entry.name))
+        if str(directory).encode() in command and b"qemu-storage-daemon" in command:
+            found[int(entry.name)] = command.replace(b"\0", b" ").decode(errors="replace")
     return found
 
 
@@ -121,7 +139,7 @@ def _end(pid: int) -> None:
         return
     try:
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        select.select([pidfd], [], [], 30)
+        select.select([pidfd], [], [], PATIENCE)
     except ProcessLookupError:
         return
     finally:

@@ -89,7 +89,7 @@ class Cloud:
         """Bring everything up, or what is missing of it; blocks until Cinder takes volumes and Nova instances.
 
         :param storage_only: leave out what instances need; what runs of it is left alone.
-        :param edge_tls: whether vDisks are served with TLS from now on; None for what was chosen last, at first not.
+        :param edge_tls: whether vDisks are served with TLS from now on; None for what was chosen last, at first yes.
         :returns: seconds by step.
 
         Raises AioError; what was started stays, so that it can be looked at and the next attempt goes on from there.

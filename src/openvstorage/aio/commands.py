@@ -69,7 +69,7 @@ def up(
         bool | None,
         typer.Option(
             "--edge-tls/--no-edge-tls",
-            help="Serve vDisks with TLS, or plainly on loopback; default: as the last time, at first plainly.",
+            help="Serve vDisks with TLS, or plainly on loopback; default: as the last time, at first with TLS.",
         ),
     ] = None,
 ) -> None:
@@ -88,7 +88,9 @@ def up(
 
 def _tell_of_edge(cloud: Cloud, console: Console) -> None:
     if not cloud.vpool.serves_tls:
-        text = "plain NBD on loopback"
+        text = "plain NBD on loopback: every user of this machine can read and write all volumes"
+        if not cloud.vpool.edge_tls:
+            text += "; 'openvstorage aio up --edge-tls' ends that"
     else:
         certificates = cloud.certificates
         try:

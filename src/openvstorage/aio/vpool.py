@@ -40,9 +40,11 @@ class VPool:
 
     @property
     def edge_tls(self) -> bool:
-        """Whether the next start serves vDisks with TLS: what was chosen last, at first not."""
+        """Whether the next start serves vDisks with TLS: what was chosen last, at first yes."""
+        if not self._choice.exists():
+            return self.serves_tls or not self._settings.exists()
         # What nobody of ours has written counts as the safer one.
-        return self._choice.exists() and self._choice.read_text() != _PLAIN
+        return self._choice.read_text() != _PLAIN
 
     def choose_edge_tls(self, tls: bool) -> None:
         """Choose for this and all later starts."""
@@ -51,8 +53,11 @@ class VPool:
     @property
     def serves_tls(self) -> bool:
         """Whether the last start served vDisks with TLS, as the service's own settings say; before the first not."""
-        settings = self.data / "config.json"
-        return settings.exists() and bool(json.loads(settings.read_text()).get("edge_tls"))
+        return self._settings.exists() and bool(json.loads(self._settings.read_text()).get("edge_tls"))
+
+    @property
+    def _settings(self) -> Path:
+        return self.data / "config.json"
 
     @property
     def ca_file(self) -> Path:

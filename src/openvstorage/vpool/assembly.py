@@ -67,7 +67,7 @@ async def assemble(
     context.heartbeat = claimed.advance
     if certificate is not None:
         context.renew_certificate = certificate.renew_if_due
-    if config.encrypts_edge:
+    if config.edge_tls:
         if certificate is None:
             raise ValueError("TLS on the edge needs a certificate")
         _serve_with(certificate, fleet)

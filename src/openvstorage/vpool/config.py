@@ -18,6 +18,8 @@ from openvstorage.contract.durability import Durability
 log = logging.getLogger(__name__)
 
 FILE_NAME = "config.json"
+#: Beside it once the pool was served; see :func:`openvstorage.vpool.status.status`.
+STATE_FILE_NAME = "service.json"
 DEFAULT_PORT = 26443
 VPOOL_NAME = re.compile(r"[0-9a-z][-a-z0-9]{1,20}[a-z0-9]")
 
@@ -32,7 +34,7 @@ class ServiceConfig:
 
     :ivar listen: address and port of the management API, ``HOST:PORT``.
     :ivar edge_host: address on which vDisks are served.
-    :ivar edge_tls: whether vDisks are served with TLS; None for: unless the address is a loopback one.
+    :ivar edge_tls: whether vDisks are served with TLS; without it every user of the machine reads and writes them.
     :ivar vpool: name of the vPool, fixed at the first start.
     :ivar first_port: the first of the ports for exports, which should lie outside the kernel's ephemeral range.
     :ivar last_port: the last of them.
@@ -49,7 +51,7 @@ class ServiceConfig:
 
     listen: str = f"127.0.0.1:{DEFAULT_PORT}"
     edge_host: str = "127.0.0.1"
-    edge_tls: bool | None = None
+    edge_tls: bool = True
     vpool: str = "myvpool01"
     first_port: int = 26500
     last_port: int = 30499
@@ -74,16 +76,16 @@ class ServiceConfig:
             return cls()
         except ValueError as error:
             raise ConfigError(f"{data / FILE_NAME} is not JSON: {error}") from error
-        if isinstance(values, dict) and "write_through" in values:
-            _read_write_through(values)
+        if isinstance(values, dict):
+            values = _with_durability(_with_edge(values, served=(data / STATE_FILE_NAME).exists()))
         known = {field.name for field in fields(cls)}
         unknown = set(values) - known if isinstance(values, dict) else {"(not an object)"}
         if unknown:
             raise ConfigError(f"{data / FILE_NAME} has unknown settings: {', '.join(sorted(unknown))}")
         for field in fields(cls):
-            wanted = (bool, type(None)) if field.default is None else (type(field.default),)
-            if field.name in values and type(values[field.name]) not in wanted:
-                raise ConfigError(f"{data / FILE_NAME}: {field.name} must be of type {wanted[0].__name__}")
+            wanted = type(field.default)
+            if field.name in values and type(values[field.name]) is not wanted:
+                raise ConfigError(f"{data / FILE_NAME}: {field.name} must be of type {wanted.__name__}")
         return cls(**values)
 
     def changed(self, values: Mapping[str, Any]) -> Self:
@@ -105,10 +107,10 @@ class ServiceConfig:
             raise ConfigError(
                 f"{self.edge_host!r} can not be told to clients: give one address of this machine as --edge-host"
             )
-        if not self.encrypts_edge and not is_loopback(self.edge_host):
+        if not self.edge_tls and not is_loopback(self.edge_host):
             raise ConfigError(
                 f"exports on {self.edge_host} would be readable and writable by anyone who reaches it: "
-                "leave --no-edge-tls away, or give a loopback address as --edge-host"
+                "give --edge-tls, or a loopback address as --edge-host"
             )
         if self.durability not in list(Durability):
             raise ConfigError(f"{self.durability!r} is no durability: there are {', '.join(Durability)}")
@@ -117,11 +119,6 @@ class ServiceConfig:
         if not 1 <= self.metadata_cache_mib <= 65536:
             raise ConfigError("metadata_cache_mib must be between 1 and 65536")
         return self
-
-    @property
-    def encrypts_edge(self) -> bool:
-        """Whether vDisks are served with TLS."""
-        return not is_loopback(self.edge_host) if self.edge_tls is None else self.edge_tls
 
     def server_names(self) -> list[str]:
         """:returns: the names and addresses that the server's certificate has to carry, sorted."""
@@ -151,14 +148,30 @@ class ServiceConfig:
         write_private(data / FILE_NAME, json.dumps(asdict(self), indent=2) + "\n")
 
 
-def _read_write_through(values: dict[str, Any]) -> None:
-    """Understand what an older version kept: both of its values are the new default. Said once, since the next start
-    reads what this one keeps."""
-    if not values.pop("write_through") and "durability" not in values:
+def _with_durability(values: dict[str, Any]) -> dict[str, Any]:
+    """:returns: settings that say the durability in today's words.
+
+    Both values of an older version's ``write_through`` become the default. That is said once, since the next start reads
+    what this one keeps.
+    """
+    rest = {key: value for key, value in values.items() if key != "write_through"}
+    if values.get("write_through") is False and "durability" not in values:
         log.warning(
             "each write is on disk before it is acknowledged from now on; for what was before, that only what a client "
             "has flushed is kept, start once with --durability flushed"
         )
+    return rest
+
+
+def _with_edge(values: dict[str, Any], *, served: bool) -> dict[str, Any]:
+    """:returns: settings that say whether the edge has TLS.
+
+    Those of older versions leave it open, which meant: not on loopback. A pool that was served so stays so, because
+    whoever opens its vDisks may have no certificate.
+    """
+    if values.get("edge_tls") is not None:
+        return values
+    return {**values, "edge_tls": not (served and is_loopback(values.get("edge_host", ServiceConfig().edge_host)))}
 
 
 def _is_one_address(host: str) -> bool:

@@ -20,7 +20,7 @@ from typing import Self
 
 from sqlalchemy import URL
 
-from openvstorage.vpool.config import write_private
+from openvstorage.vpool.config import STATE_FILE_NAME, write_private
 from openvstorage.vpool.model.base import new_guid
 from openvstorage.vpool.model.cluster import Setting
 from openvstorage.vpool.model.database import Database
@@ -63,7 +63,7 @@ class PoolDirectory:
     @property
     def state_file(self) -> Path:
         """What ``openvstorage status`` reads; written at each start."""
-        return self.root / "service.json"
+        return self.root / STATE_FILE_NAME
 
     def database_url(self) -> URL:
         """:returns: SQLAlchemy URL of the embedded database. Not as a text, in which some paths mean something else."""

@@ -103,6 +103,11 @@ async def _serve_pool(
         write_private(directory.state_file, json.dumps(state, indent=2) + "\n")
         with _ends_on_signal(server, operations):
             log.info("vPool %s is served at https://%s", config.vpool, config.listen)
+            if not config.edge_tls:
+                log.warning(
+                    "vDisks are served without TLS: every user of this machine can read and write all of them; "
+                    "'openvstorage serve --edge-tls' lets in only who has a certificate and a grant"
+                )
             await server.serve(sockets=[listener])
     finally:
         log.info("stopping; storage daemons live on")
@@ -147,7 +152,7 @@ def _state(directory: PoolDirectory, config: ServiceConfig, inventory: Inventory
         "management_ips": addresses,
         "port": port,
         "ca_file": str(ca_file),
-        "edge_tls": config.encrypts_edge,
+        "edge_tls": config.edge_tls,
         "username": ADMINISTRATOR,
         "password_file": str(directory.password_file),
         "vpool_guid": inventory.vpool_guid,

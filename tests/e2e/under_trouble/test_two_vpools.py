@@ -1,4 +1,4 @@
-"""Two vPools on one Cinder, beside a backend of another kind."""
+"""Two vPools on one Cinder, one with TLS and one without, beside a backend of another kind."""
 
 from collections.abc import Iterator
 from hashlib import sha256

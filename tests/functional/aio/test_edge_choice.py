@@ -55,14 +55,20 @@ def guest(cloud: Cloud) -> Iterator[None]:
             process.kill()
 
 
-def test_it_is_plain_until_tls_is_chosen_and_then_as_it_was_chosen_last(cloud: Cloud) -> None:
-    assert not cloud.vpool.edge_tls
-    assert not cloud.vpool.serves_tls
-    for choice in (True, False):
+def test_it_has_tls_unless_plain_is_chosen_and_then_is_as_it_was_chosen_last(cloud: Cloud) -> None:
+    assert cloud.vpool.edge_tls
+    assert not cloud.vpool.serves_tls, "nothing is served yet"
+    for choice in (False, True):
         cloud._choose_edge(choice)
         assert cloud_of(cloud.paths.state).vpool.edge_tls is choice
     (cloud.paths.etc / "edge-tls").write_text("")
     assert cloud.vpool.edge_tls, "a damaged choice must not take TLS away"
+
+
+@pytest.mark.parametrize("before", [None, False, True])
+def test_one_of_before_choices_were_kept_stays_as_it_is(cloud: Cloud, before: bool | None) -> None:
+    served(cloud, before)
+    assert cloud.vpool.edge_tls is bool(before)
 
 
 @pytest.mark.parametrize("before", [None, False, True])
@@ -92,11 +98,11 @@ def told_of_edge(cloud: Cloud) -> str:
 
 
 def test_status_tells_how_the_edge_is_and_what_is_still_to_be_done(cloud: Cloud) -> None:
-    assert told_of_edge(cloud) == "Edge: plain NBD on loopback\n"
+    served(cloud, False)
+    plain = "Edge: plain NBD on loopback: every user of this machine can read and write all volumes; "
+    assert told_of_edge(cloud) == f"{plain}'openvstorage aio up --edge-tls' ends that\n"
     cloud._choose_edge(True)
-    assert "plain NBD on loopback; it was told to be with TLS, which 'openvstorage aio up' completes" in told_of_edge(
-        cloud
-    )
+    assert told_of_edge(cloud) == f"{plain}it was told to be with TLS, which 'openvstorage aio up' completes\n"
     served(cloud, True)
     assert "TLS, but certificate for the edge: " in told_of_edge(cloud)
     authority.ensure(cloud.vpool.data / "tls", ["127.0.0.1"])

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from tests.support.patience import PATIENCE
 
 from openvstorage.aio.errors import ProgramFailed
 from openvstorage.aio.paths import Paths
@@ -73,7 +74,7 @@ def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from tests.support.patience import PATIENCE
 
 # A package that is None there can not be imported: as if it had not been installed.
 CHILD = """
@@ -19,7 +20,7 @@ VPOOL, BOTH = "[vpool]", "[vpool,aio]"
 
 def run_without(packages: str, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", CHILD, packages, *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
 
 
 @pytest.mark.parametrize(

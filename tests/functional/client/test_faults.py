@@ -5,6 +5,7 @@ import socket
 import threading
 
 import pytest
+from tests.support.patience import PATIENCE
 from tests.support.standin29 import CLIENT_ID, CLIENT_SECRET, Drop, StandIn
 from tests.support.standin29_api import HttpError
 from tests.support.standin29_tls import Authority
@@ -65,7 +66,7 @@ def fail(status, ending, times=1):
 
 def test_one_of_two_addresses_dies_and_no_operation_fails(pair, connect):
     first, second = pair
-    client = connect(first, second, timeout=5.0)
+    client = connect(first, second, timeout=PATIENCE)
     vpool = first.cluster.vpool_guid
     guids = [client.vdisks.create("a", GIB, vpool)]
     first.stop()
@@ -76,7 +77,7 @@ def test_one_of_two_addresses_dies_and_no_operation_fails(pair, connect):
 
 def test_a_node_dies_while_operations_run(pair, connect):
     first, second = pair
-    client = connect(first, second, timeout=5.0)
+    client = connect(first, second, timeout=PATIENCE)
     vpool = first.cluster.vpool_guid
     guid = client.vdisks.create("a", GIB, vpool)
     stop_at = [20]
@@ -147,7 +148,7 @@ def test_reading_is_repeated_after_a_lost_answer_and_after_5xx(pair, connect):
 def test_an_address_that_does_not_answer_is_passed_over_after_the_timeout(standin, connect):
     # Accepts connections, never answers: no TLS handshake, so nothing was sent.
     with socket.create_server(("127.0.0.3", standin.port)):
-        client = connect(standin, hosts=["127.0.0.3", standin.host], timeout=0.3)
+        client = connect(standin, hosts=["127.0.0.3", standin.host], timeout=3.0)
         assert client.vdisks.create("a", GIB, standin.cluster.vpool_guid)
 
 
@@ -158,7 +159,7 @@ def test_an_answer_that_never_comes_is_given_up(standin, connect):
         if when == "before" and path.endswith("/extend/"):
             stuck.wait(20)
 
-    client = connect(standin, timeout=0.3)
+    client = connect(standin, timeout=3.0)
     guid = client.vdisks.create("a", GIB, standin.cluster.vpool_guid)
     standin.interfere = hook
     with pytest.raises(AnswerLost, match="in time"):

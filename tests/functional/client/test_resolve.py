@@ -7,6 +7,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from tests.support.patience import PATIENCE
 from tests.support.vpool_service import VpoolService
 
 from openvstorage.client import AuthenticationError, Client, ConfigurationError, NotFound, Unreachable
@@ -116,7 +117,7 @@ def test_restart_of_the_service_is_waited_out(tmp_path):
             disk = client.vdisks.create("disk", GIB, service.status["vpool_guid"])
             properties = properties_of(service, client.grants.create(disk, "compute1", "instance-1"))
         os.kill(service.status["pid"], signal.SIGKILL)
-        service._process.wait(timeout=30)
+        service._process.wait(timeout=PATIENCE)
         restart = threading.Thread(target=service.start)
         restart.start()
         try:

@@ -6,6 +6,7 @@ import threading
 import uuid
 
 import pytest
+from tests.support.patience import PATIENCE
 from tests.support.standin29_proxy import LossyProxy
 from tests.support.vpool_service import VpoolService
 
@@ -58,7 +59,7 @@ def test_two_changes_that_look_alike_are_two(client, disk):
 def test_calls_that_run_while_the_service_restarts_do_not_fail(tmp_path, how):
     with VpoolService(tmp_path / "data") as service:
         vpool = service.status["vpool_guid"]
-        client = Client.from_status(service.status, patience=60.0)
+        client = Client.from_status(service.status, patience=PATIENCE)
         made: list[str] = []
         restarted = threading.Event()
         faults: list[BaseException] = []

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import requests
 from tests.support.crash import daemons
+from tests.support.patience import PATIENCE
 from tests.support.vpool_service import VpoolService
 
 from openvstorage.client import Client, ServerError
@@ -22,7 +23,7 @@ GIB = 1024**3
 
 @pytest.mark.parametrize("waiting", ["{}/?wait=60", "{}/get/"])
 def test_waiting_ends_with_503_and_the_task_is_done_after_the_restart(tmp_path: Path, waiting: str) -> None:
-    with VpoolService(tmp_path / "data") as service, Client.from_status(service.status, patience=60.0) as client:
+    with VpoolService(tmp_path / "data") as service, Client.from_status(service.status, patience=PATIENCE) as client:
         disk = client.vdisks.create("volume", GIB, service.status["vpool_guid"])
         client.grants.create(disk, "host", "guest")
         (daemon,) = daemons(service.data)
@@ -37,7 +38,7 @@ def test_waiting_ends_with_503_and_the_task_is_done_after_the_restart(tmp_path: 
             os.kill(daemon.identity.pid, signal.SIGCONT)
         service.stop()
         service.start()
-        client.tasks.wait(task, 60)
+        client.tasks.wait(task, PATIENCE)
         assert [snapshot.label for snapshot in client.snapshots.list(disk)] == ["late"]
 
 
@@ -67,7 +68,7 @@ def _ask(status: dict[str, Any], path: str) -> _Asking:
         session.trust_env = False  # its CA bundle would come first
         session.verify = status["ca_file"]
         asking.start()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while _in_progress(session.get(status["api_url"].replace("/api/", "/metrics"), headers=headers).text) < 2:
             assert time.monotonic() < deadline, "the request did not arrive"
             time.sleep(0.02)

@@ -11,6 +11,7 @@ from tests.support.audit import audit, calm
 from tests.support.crash_acts import disk, first, snapped, written
 from tests.support.crash_world import Disk, World, fits, look
 from tests.support.engine import engine
+from tests.support.patience import PATIENCE
 from tests.support.vpool_service import VpoolService
 
 from openvstorage.vpool.model.database import Database
@@ -25,7 +26,7 @@ def test_a_second_service_on_the_same_directory_is_refused_with_a_sentence(tmp_p
             [service._command, "serve", "--data", str(service.data), "--listen", "127.0.0.1:1"],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
         assert again.returncode == 1

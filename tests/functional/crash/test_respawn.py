@@ -17,6 +17,7 @@ from tests.support.crash import in_child, kill, until
 from tests.support.crash_acts import disk, first, granted
 from tests.support.crash_world import Disk, World, fits, look
 from tests.support.engine import Engine, engine
+from tests.support.patience import PATIENCE
 from tests.support.unserved import only_vdisk, port_of
 
 from openvstorage.vpool.exports.daemon import StorageDaemon
@@ -104,7 +105,7 @@ async def test_a_service_that_is_stopped_while_it_starts_daemons_ends_in_order(d
     """Whatever a respawn was at, no transaction of it stays open that the rest of the end would wait for."""
     chance = random.Random(5)
     for _ in range(12):
-        async with asyncio.timeout(20), engine(data, stop_daemons=False) as vpool:
+        async with asyncio.timeout(PATIENCE), engine(data, stop_daemons=False) as vpool:
             if not await vdisk_names(vpool):
                 for name in ("a", "b", "c"):
                     await first(disk(name, "A..."), granted(name, f"guest of {name}"))(vpool)

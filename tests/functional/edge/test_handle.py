@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import pytest
 from tests.functional.edge.conftest import Server
+from tests.support.patience import PATIENCE
 
 from openvstorage.edge.errors import TransportError
 from openvstorage.edge.handle import NbdHandle
@@ -23,7 +24,7 @@ Start = Callable[..., Server]
 
 
 def open_handle(server: Server) -> NbdHandle:
-    return NbdHandle(NbdClient.connect(server.host, server.port, server.export, timeout=20))
+    return NbdHandle(NbdClient.connect(server.host, server.port, server.export, timeout=PATIENCE))
 
 
 @pytest.mark.parametrize("align", [1, 4096])
@@ -139,7 +140,7 @@ def test_renewed_handle_goes_on_with_the_new_size(start: Start) -> None:
         handle.read(10)
         small.process.kill()
         small.process.wait()
-        handle.renew(NbdClient.connect(large.host, large.port, large.export, timeout=20))
+        handle.renew(NbdClient.connect(large.host, large.port, large.export, timeout=PATIENCE))
         assert (handle.size, handle.tell()) == (2 * MIB, 17)
         handle.seek(MIB)
         handle.write(b"beyond")
@@ -155,5 +156,5 @@ def test_renewing_flushes_and_says_what_may_be_lost(start: Start) -> None:
         old.process.kill()
         old.process.wait()
         with pytest.raises(OSError, match="NBD server"):
-            handle.renew(NbdClient.connect(new.host, new.port, new.export, timeout=20))
+            handle.renew(NbdClient.connect(new.host, new.port, new.export, timeout=PATIENCE))
         assert handle.read(3) == b"\0\0\0"

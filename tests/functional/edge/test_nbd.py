@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from tests.functional.edge.conftest import SIZE, Server, listening_socket
 from tests.support.certificates import make_ca, make_server_certificate
+from tests.support.patience import PATIENCE
 
 from openvstorage.edge.errors import (
     ExportRefused,
@@ -31,7 +32,7 @@ Start = Callable[..., Server]
 
 
 def connect(server: Server, **options: object) -> NbdClient:
-    return NbdClient.connect(server.host, server.port, server.export, **{"timeout": 20.0, **options})  # type: ignore[arg-type]
+    return NbdClient.connect(server.host, server.port, server.export, **{"timeout": PATIENCE, **options})  # type: ignore[arg-type]
 
 
 @pytest.fixture(params=["storage-daemon", "qemu-nbd"])
@@ -79,7 +80,7 @@ def test_pipelined_requests_arrive_all_and_in_place(server: Server) -> None:
 
 def test_no_more_requests_are_in_flight_than_the_window_allows(start: Start) -> None:
     server = start()
-    with connect(server, window=4, timeout=0.5) as nbd:
+    with connect(server, window=4, timeout=5) as nbd:
         server.signal(signal.SIGSTOP)
         for number in range(4):
             nbd.submit_write(number * 512, b"x" * 512)
@@ -159,7 +160,7 @@ def test_a_failed_pipelined_write_is_told_once_by_the_next_flush(start: Start) -
 
 def test_unknown_export_is_refused_by_name(server: Server) -> None:
     with pytest.raises(ExportRefused, match="'other'"):
-        NbdClient.connect(server.host, server.port, "other", timeout=20)
+        NbdClient.connect(server.host, server.port, "other", timeout=PATIENCE)
 
 
 def test_nothing_listening_is_a_transport_error() -> None:
@@ -167,7 +168,7 @@ def test_nothing_listening_is_a_transport_error() -> None:
     port = listener.getsockname()[1]
     listener.close()
     with pytest.raises(TransportError, match=f"127.0.0.1:{port}"):
-        NbdClient.connect("127.0.0.1", port, "disk", timeout=5)
+        NbdClient.connect("127.0.0.1", port, "disk", timeout=PATIENCE)
 
 
 def test_killed_server_breaks_the_client_at_once(start: Start) -> None:
@@ -185,7 +186,7 @@ def test_killed_server_breaks_the_client_at_once(start: Start) -> None:
 
 def test_silent_server_ends_in_a_timeout(start: Start) -> None:
     server = start()
-    nbd = connect(server, timeout=0.5)
+    nbd = connect(server, timeout=5)
     server.signal(signal.SIGSTOP)
     with pytest.raises(TransportError, match="timeout"):
         nbd.read(0, 512)
@@ -207,7 +208,7 @@ def test_what_is_no_newstyle_nbd_server_is_told(greeting: bytes) -> None:
     thread = threading.Thread(target=greet)
     thread.start()
     with pytest.raises(ProtocolViolated):
-        NbdClient.connect("127.0.0.1", listener.getsockname()[1], "disk", timeout=5)
+        NbdClient.connect("127.0.0.1", listener.getsockname()[1], "disk", timeout=PATIENCE)
     thread.join()
     listener.close()
 
@@ -244,6 +245,6 @@ def test_connections_are_closed_on_a_failed_handshake(start: Start) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(5):
         with pytest.raises(ExportRefused):
-            NbdClient.connect(server.host, server.port, "other", timeout=20)
+            NbdClient.connect(server.host, server.port, "other", timeout=PATIENCE)
     assert len(os.listdir("/proc/self/fd")) == before
     assert socket.getdefaulttimeout() is None

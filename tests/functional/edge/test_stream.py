@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from tests.functional.edge.conftest import Server
+from tests.support.patience import PATIENCE
 
 from openvstorage.edge.errors import RequestInvalid
 from openvstorage.edge.nbd import NbdClient
@@ -37,7 +38,7 @@ def pieces(data: bytes) -> Iterator[bytes]:
 
 
 def connect(server: Server) -> NbdClient:
-    return NbdClient.connect(server.host, server.port, server.export, timeout=20)
+    return NbdClient.connect(server.host, server.port, server.export, timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("length", [16 * MIB, 16 * MIB + 512, 16 * MIB + 1001])

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from tests.support.nbd import NbdClient
+from tests.support.patience import PATIENCE
 from tests.support.qemus import bin_dirs
 
 from openvstorage.vpool.exports.command import Export
@@ -21,6 +22,7 @@ from openvstorage.vpool.exports.daemon import StorageDaemon
 from openvstorage.vpool.exports.limits import Limits
 from openvstorage.vpool.exports.listener import listen
 from openvstorage.vpool.exports.qemu import QemuBuild
+from openvstorage.vpool.exports.sockets import peers
 
 MIB = 1 << 20
 
@@ -110,6 +112,12 @@ class Bench:
         )
         self.daemons.append(daemon)
         return daemon
+
+    async def a_client_waits(self) -> None:
+        """Wait until a client has connected, whether or not anybody serves it."""
+        async with asyncio.timeout(PATIENCE):
+            while not peers(os.getpid(), self.port):
+                await asyncio.sleep(0.01)
 
     async def client(self, export: str = "e") -> NbdClient:
         return await NbdClient.connect(self.port, export)

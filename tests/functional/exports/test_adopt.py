@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.nbd import NbdClient
+from tests.support.patience import PATIENCE
 
 from openvstorage.vpool.exports.command import Export
 from openvstorage.vpool.exports.daemon import StorageDaemon
@@ -90,7 +91,7 @@ async def test_the_death_of_an_adopted_daemon_is_noticed(bench):
     await bench.layer("a")
     daemon = await _adopt(bench, _orphan(bench))
     os.kill(daemon.identity.pid, 9)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await daemon.exited().wait()
     assert daemon.status is None
     with pytest.raises(DaemonGone):
@@ -104,7 +105,7 @@ async def test_a_client_waits_from_the_death_to_the_respawn(bench):
     bench.listener = daemon.take_listener()
     await daemon.kill()
     waiting = asyncio.create_task(NbdClient.connect(bench.port, "e"))
-    await asyncio.sleep(0.05)
+    await bench.a_client_waits()
     assert not waiting.done()
     again = await bench.launch("a", epoch=2)
     await again.add_export(Export("e", True))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.nbd import NbdClient, NbdRefused
+from tests.support.patience import PATIENCE
 
 from openvstorage.vpool.exports.command import Export
 from openvstorage.vpool.exports.errors import (
@@ -225,7 +226,7 @@ async def test_a_killed_daemon_is_noticed_and_cleaned_up(bench):
     await bench.layer("a")
     daemon = await bench.launch("a")
     os.kill(daemon.identity.pid, 9)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await daemon.exited().wait()
     assert daemon.status == -9
     assert os.listdir(bench.run_dir) == []
@@ -340,7 +341,7 @@ async def test_exports_are_there_when_a_waiting_client_is_accepted(bench):
     first = await bench.launch("a", exports=(Export("e", True),))
     await first.kill()
     waiting = asyncio.create_task(NbdClient.connect(bench.port, "e"))
-    await asyncio.sleep(0.05)
+    await bench.a_client_waits()
     assert not waiting.done()
     await bench.launch("a", epoch=2, exports=(Export("e", True),))
     client = await waiting
@@ -358,6 +359,6 @@ async def test_the_listening_socket_survives_its_daemon(bench):
     assert bench.listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     await first.kill()
     waiting = asyncio.create_task(NbdClient.connect(port, "e"))
-    await asyncio.sleep(0.05)
+    await bench.a_client_waits()
     await bench.launch("a", epoch=2, exports=(Export("e", True),))
     await (await waiting).close()

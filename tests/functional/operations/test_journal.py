@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 from tests.support.engine import MIB, TaskFailed, engine
+from tests.support.patience import PATIENCE
 
 from openvstorage.vpool.backends.base import BackendError
 from openvstorage.vpool.model.export import Grant
 from openvstorage.vpool.model.task import OperationRow
+from openvstorage.vpool.operations import tasks
 from openvstorage.vpool.operations.create import CreateVDisk
 
 
@@ -52,7 +54,7 @@ async def test_what_can_not_be_taken_back_now_is_later(tmp_path: Path, monkeypat
             broken.setattr(vpool.context.backend, "make", fails)
             broken.setattr(CreateVDisk, "abort", fails)
             guid = await vpool.operations.submit("vdisk.create", {"name": "a", "size": MIB})
-            await vpool.operations.wait(guid, 30)
+            await vpool.operations.wait(guid, PATIENCE)
         await vpool.settle()
         async with vpool.db.read() as session:
             assert list(await session.scalars(select(OperationRow))) == []
@@ -74,6 +76,7 @@ async def test_a_refused_deletion_takes_nobody_s_grant(tmp_path: Path) -> None:
 
 async def test_stopping_does_not_wait_for_a_layer_to_be_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with engine(tmp_path) as vpool:
+        monkeypatch.setattr(tasks, "CLOSE_SECONDS", 10 * PATIENCE)
         vpool.context.tidy = lambda: None
         vdisk = await vpool.create("a", MIB)
         taken = []
@@ -90,7 +93,7 @@ async def test_stopping_does_not_wait_for_a_layer_to_be_copied(tmp_path: Path, m
         monkeypatch.setattr(files, "copy", slow)
         folding = asyncio.create_task(vpool.settle())
         await copying.wait()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await vpool.operations.stop()
             await folding
         monkeypatch.undo()

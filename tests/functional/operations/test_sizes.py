@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.support.engine import MIB, TaskFailed, connect, engine, serve_at_the_head
+from tests.support.patience import PATIENCE
 
 from openvstorage.edge.errors import TransportError
 from openvstorage.vpool.backends.base import BackendError
@@ -31,7 +32,7 @@ async def test_what_a_guest_has_seen_is_not_taken_back(tmp_path: Path, monkeypat
 
         monkeypatch.setattr(backend, "set_size", fails)
         guid = await vpool.operations.submit("vdisk.extend", {"size": 8 * MIB}, vdisk_guid=vdisk)
-        await vpool.operations.wait(guid, 30)
+        await vpool.operations.wait(guid, PATIENCE)
         with connect(grant) as nbd:
             assert nbd.size == 8 * MIB
             nbd.write(7 * MIB, b"1" * 4096)
@@ -52,9 +53,9 @@ async def test_a_client_that_comes_back_at_once_finds_its_export_grown(tmp_path:
         for size in (4 * MIB, 6 * MIB, 8 * MIB):
             connected = threading.Event()
             client = asyncio.create_task(asyncio.to_thread(size_after_the_drop, grant, connected))
-            assert await asyncio.to_thread(connected.wait, 30)
+            assert await asyncio.to_thread(connected.wait, PATIENCE)
             await vpool.do("vdisk.extend", vdisk, size=size)
-            assert await asyncio.wait_for(client, 30) == size
+            assert await asyncio.wait_for(client, PATIENCE) == size
 
 
 def size_after_the_drop(grant: dict[str, Any], connected: threading.Event) -> int:

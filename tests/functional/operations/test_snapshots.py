@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from tests.support.crash import kill, until
 from tests.support.engine import Engine, TaskFailed, connect, engine
+from tests.support.patience import PATIENCE
 
-from openvstorage.vpool.exports import session
+from openvstorage.vpool.exports import hold, session
 from openvstorage.vpool.exports.errors import DaemonGone, QmpInterrupted
 from openvstorage.vpool.model.task import TaskStatus
 from openvstorage.vpool.model.vdisk import VDisk
@@ -90,12 +91,12 @@ async def test_nobody_serves_a_vdisk_whose_head_is_not_decided(tmp_path: Path, m
         await write(grant, 0, b"1" * KIB)
         monkeypatch.setattr(snapshot, "move_head", failing(2, snapshot.move_head, Fault()))  # in finish and in abort
         guid = await vpool.operations.submit("snapshot.create", {"label": "s"}, vdisk_guid=vdisk)
-        task = await vpool.operations.wait(guid, 30)
+        task = await vpool.operations.wait(guid, PATIENCE)
         assert task is not None
         assert task.status == TaskStatus.STARTED
         await write(grant, KIB, b"2" * KIB)
         await die_and_come_back(vpool, vdisk)
-        task = await vpool.operations.wait(guid, 30)
+        task = await vpool.operations.wait(guid, PATIENCE)
         assert task is not None
         assert task.status == TaskStatus.SUCCESS
         assert await vpool.read(vdisk, 0, 2 * KIB) == b"1" * KIB + b"2" * KIB
@@ -131,6 +132,7 @@ async def test_a_daemon_that_does_not_tell_its_head_is_replaced(
 async def test_a_group_given_up_loses_no_write_and_leaves_nobody_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(hold, "_RATE", 10_000)
     async with engine(tmp_path) as vpool:
         vdisks = [await vpool.create(name) for name in "abc"]
         grants = {vdisk: await vpool.grant(vdisk) for vdisk in vdisks}
@@ -148,7 +150,7 @@ async def test_a_group_given_up_loses_no_write_and_leaves_nobody_held(
         monkeypatch.setattr(group, "switch_head", third_time_unlucky)
         with pytest.raises(TaskFailed, match="given up"):
             await vpool.do("snapshot.create_atomic_group", vdisk_guids=vdisks, label="g")
-        async with asyncio.timeout(5):  # a hold would take longer
+        async with asyncio.timeout(45):  # a hold would take longer
             for grant in grants.values():
                 await write(grant, 0, b"2" * 2048 * KIB)
         await vpool.settle()
@@ -159,14 +161,14 @@ async def test_a_group_given_up_loses_no_write_and_leaves_nobody_held(
 
 
 async def test_a_daemon_that_hangs_does_not_hang_its_vdisk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "_ANSWER_TIMEOUT", 0.3)
+    monkeypatch.setattr(session, "_ANSWER_TIMEOUT", 3.0)
     async with engine(tmp_path) as vpool:
         vdisk = await vpool.create("a")
         grant = await vpool.grant(vdisk)
         await write(grant, 0, b"1" * KIB)
         hung = vpool.context.fleet.get(vdisk)
         os.kill(hung.identity.pid, signal.SIGSTOP)
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(PATIENCE):
             await vpool.snapshot(vdisk)
         await vpool.operations.ensure_served(vdisk)
         assert not hung.identity.alive()

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from tests.support.crash import until
 from tests.support.engine import Engine, TaskFailed, engine
+from tests.support.patience import PATIENCE
 from tests.support.qemus import bin_dirs
 
 from openvstorage.edge import nbd_handshake
@@ -54,7 +55,7 @@ class Edge:
 
     def open(self, grant: dict[str, Any], host: str) -> NbdClient:
         context = client_context(self.enroll(host))
-        return NbdClient.connect(grant["host"], grant["port"], grant["export_name"], tls=context, timeout=10)
+        return NbdClient.connect(grant["host"], grant["port"], grant["export_name"], tls=context, timeout=PATIENCE)
 
 
 @pytest.fixture(params=bin_dirs().values(), ids=bin_dirs().keys())
@@ -161,7 +162,7 @@ async def test_a_host_that_was_at_anothers_export_is_cut_off_there_too(edge: Edg
 async def test_a_host_that_has_not_chosen_its_export_yet_is_cut_off(edge: Edge) -> None:
     vdisk = await edge.engine.create("disk")
     source, target = await edge.grant(vdisk, "source"), await edge.grant(vdisk, "target")
-    with socket.create_connection((source["host"], source["port"]), timeout=10) as plain:
+    with socket.create_connection((source["host"], source["port"]), timeout=PATIENCE) as plain:
         nbd_handshake._greet(plain, "server")
         waiting = nbd_handshake._start_tls(plain, "server", client_context(edge.enroll("source")), source["host"])
         await edge.engine.revoke(source)
@@ -298,7 +299,7 @@ async def test_qemu_itself_is_let_in_and_kept_out(edge: Edge, qemu_dir: str) -> 
         )
         credentials = f"tls-creds-x509,id=tls,endpoint=client,dir={edge.enroll(host)}"
         command = [f"{qemu_dir}/qemu-img", "info", "--object", credentials, "--image-opts", options]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
 
     admitted = await asyncio.to_thread(look, "compute1")
     assert admitted.returncode == 0, admitted.stderr
@@ -317,7 +318,7 @@ async def test_a_renewal_under_a_writing_client_loses_nothing(edge: Edge) -> Non
     assert await asyncio.to_thread(begun.wait, 30)
     let_certificate_near_its_end(edge)
     await edge.engine.settle()
-    connections = await asyncio.wait_for(writer, 60)
+    connections = await asyncio.wait_for(writer, PATIENCE)
     after = edge.engine.context.fleet.get(vdisk)
     assert after.identity != before.identity
     assert after.certificate != before.certificate

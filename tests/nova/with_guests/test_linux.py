@@ -62,7 +62,7 @@ def test_linux_sees_no_error_and_loses_nothing(
         console.wait_for_more()
 
         with world.outage():
-            eventually(lambda: is_paused_by_an_error(guest._domain), seconds=120)
+            eventually(lambda: is_paused_by_an_error(guest._domain))
         console.wait_for_more()
 
         grow(client, nova_driver, data, data_info, instance, 2 * GIB)

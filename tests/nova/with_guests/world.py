@@ -14,6 +14,7 @@ from lxml import etree
 from nova import context, objects
 from nova.virt.libvirt import migration
 from tests.support.libvirtd import Libvirtd
+from tests.support.patience import PATIENCE
 from tests.support.vpool_service import VpoolService
 
 from openvstorage.client import Client, Grant
@@ -112,7 +113,7 @@ class Written:
         assert (errors, lost) == (0, 0)
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 60) -> Any:
+def eventually(condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, "it did not happen"

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import pytest
 from tests.support.asgi import Answer, AsgiClient
+from tests.support.patience import PATIENCE
 from tests.unit.api.conftest import (
     GIB,
     NODE,
@@ -76,7 +77,7 @@ async def test_wait_ends_with_the_task(client: AsgiClient, operations: Recording
     task = await begin(client)
     waiting = asyncio.create_task(client("GET", f"/api/tasks/{task}/?wait=60"))
     await operations.finish(task, TaskStatus.SUCCESS, None)
-    assert (await asyncio.wait_for(waiting, 30)).json()["status"] == "SUCCESS"
+    assert (await asyncio.wait_for(waiting, PATIENCE)).json()["status"] == "SUCCESS"
 
 
 @pytest.mark.parametrize("wait", ["-1", "61", "soon", "nan", "inf"])

@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from tests.support.patience import PATIENCE
 from tests.support.standin29_wire import FakeClock, ScriptedWire, answer, caller, refusal
 
 from openvstorage.client.credentials import ClientCredentials, PasswordCredentials
@@ -55,7 +56,7 @@ def test_twenty_threads_cause_one_token_request(clock):
     granted = wire.token_reply
 
     def slow(endpoint):
-        release.wait(10)
+        release.wait(PATIENCE)
         return granted(endpoint)
 
     wire.token_reply = slow

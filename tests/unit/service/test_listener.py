@@ -3,6 +3,8 @@
 import asyncio
 import socket
 
+from tests.support.patience import PATIENCE
+
 from openvstorage.vpool import service
 from openvstorage.vpool.config import ServiceConfig
 
@@ -19,7 +21,7 @@ async def test_connections_send_without_waiting_for_acknowledgements() -> None:
         async with await asyncio.start_server(connected, sock=listener):
             _, writer = await asyncio.open_connection(*listener.getsockname()[:2])
             try:
-                assert await asyncio.wait_for(accepted.get(), 30) == 1
+                assert await asyncio.wait_for(accepted.get(), PATIENCE) == 1
             finally:
                 writer.close()
 

@@ -1,5 +1,6 @@
 """Configuration: kept whole, checked before anything is touched."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,39 @@ def test_an_address_that_can_not_be_listened_on_is_refused_in_words(listen: str)
         ServiceConfig(listen=listen).checked()
 
 
-@pytest.mark.parametrize("choice", [True, False, None])
-def test_a_choice_about_encryption_is_kept(tmp_path: Path, choice: bool | None) -> None:
+@pytest.mark.parametrize("choice", [True, False])
+def test_a_choice_about_encryption_is_kept(tmp_path: Path, choice: bool) -> None:
     ServiceConfig(edge_tls=choice).save(tmp_path)
     assert ServiceConfig.load(tmp_path).edge_tls is choice
+
+
+@pytest.mark.parametrize("written", [None, {}, {"first_port": 27000}, {"edge_tls": None}])
+def test_a_new_pool_has_tls_whatever_somebody_wrote_before_its_first_start(tmp_path: Path, written: object) -> None:
+    if written is not None:
+        (tmp_path / "config.json").write_text(json.dumps(written))
+    assert ServiceConfig.load(tmp_path).checked().edge_tls
+
+
+@pytest.mark.parametrize(
+    ("kept", "tls"),
+    [
+        ({"edge_tls": None, "edge_host": "127.0.0.1"}, False),
+        ({"edge_tls": None}, False),
+        ({}, False),
+        ({"edge_tls": None, "edge_host": "10.0.0.1"}, True),
+        ({"edge_tls": True}, True),
+        ({"edge_tls": False}, False),
+    ],
+)
+def test_a_pool_of_an_older_version_stays_as_it_was_until_told(tmp_path: Path, kept: object, tls: bool) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(kept))
+    (tmp_path / "service.json").write_text("{}")
+    config = ServiceConfig.load(tmp_path)
+    assert config.checked().edge_tls is tls
+    config.save(tmp_path)
+    (tmp_path / "service.json").unlink()
+    assert ServiceConfig.load(tmp_path).edge_tls is tls, "from now on it is said"
+    assert config.changed({"edge_tls": True}).edge_tls
 
 
 def test_an_ipv6_address_is_understood() -> None:
@@ -33,15 +63,15 @@ def test_an_ipv6_address_is_understood() -> None:
 
 @pytest.mark.parametrize("host", ["10.0.0.1", "fd00::1"])
 def test_unencrypted_exports_stay_on_loopback(host: str) -> None:
-    assert ServiceConfig(edge_host=host).checked().encrypts_edge
+    assert ServiceConfig(edge_host=host).checked().edge_tls
     with pytest.raises(ConfigError, match="loopback"):
         ServiceConfig(edge_host=host, edge_tls=False).checked()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1"])
-def test_exports_on_loopback_are_encrypted_if_asked_for(host: str) -> None:
-    assert not ServiceConfig(edge_host=host).checked().encrypts_edge
-    assert ServiceConfig(edge_host=host, edge_tls=True).checked().encrypts_edge
+def test_exports_on_loopback_are_encrypted_unless_told_otherwise(host: str) -> None:
+    assert ServiceConfig(edge_host=host).checked().edge_tls
+    assert not ServiceConfig(edge_host=host, edge_tls=False).checked().edge_tls
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "storage.example", "localhost", ""])
