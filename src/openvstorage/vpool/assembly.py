@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from openvstorage.contract.durability import Durability
@@ -13,12 +15,12 @@ from openvstorage.vpool.backends.layers.backend import LayersBackend
 from openvstorage.vpool.backends.layers.files import ImageOptions, LayerFiles
 from openvstorage.vpool.backends.layers.nodes import NodeOptions
 from openvstorage.vpool.backends.layers.space import MIB, Space
-from openvstorage.vpool.config import ServiceConfig
+from openvstorage.vpool.config import ServiceConfig, write_private
 from openvstorage.vpool.exports.qemu import QemuBuild
 from openvstorage.vpool.exports.tls import ClientTls, ServerTls
 from openvstorage.vpool.model.database import Database
 from openvstorage.vpool.operations import Operations
-from openvstorage.vpool.operations.context import Context, Node
+from openvstorage.vpool.operations.context import Context, Node, Upkeep
 from openvstorage.vpool.operations.fleet import Fleet
 from openvstorage.vpool.pool import Claim, PoolDirectory
 from openvstorage.vpool.setup import Inventory
@@ -65,6 +67,7 @@ async def assemble(
     fleet = Fleet(build, directory.run_dir(claimed.guid), directory.logs)
     context = Context(db, backend, fleet, node)
     context.heartbeat = claimed.advance
+    context.report = _Reported(directory.upkeep_file).report
     if certificate is not None:
         context.renew_certificate = certificate.renew_if_due
     if config.edge_tls:
@@ -75,6 +78,20 @@ async def assemble(
     if boundary is not None:
         context.boundary = boundary
     return Operations(context)
+
+
+class _Reported:
+    """Keeps what there is to do in a file, written when it changes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._written: Upkeep | None = None
+
+    async def report(self, upkeep: Upkeep) -> None:
+        """Keep it. :raises OSError: it can not be written."""
+        if upkeep != self._written:
+            await asyncio.to_thread(write_private, self._path, json.dumps(asdict(upkeep)) + "\n")
+            self._written = upkeep
 
 
 def _serve_with(certificate: ServerCertificate, fleet: Fleet) -> None:

@@ -151,8 +151,8 @@ class ServiceConfig:
 def _with_durability(values: dict[str, Any]) -> dict[str, Any]:
     """:returns: settings that say the durability in today's words.
 
-    Both values of an older version's ``write_through`` become the default. That is said once, since the next start reads
-    what this one keeps.
+    Both values of an older version's ``write_through`` become the default. That is said once, since the next start
+    reads what this one keeps.
     """
     rest = {key: value for key, value in values.items() if key != "write_through"}
     if values.get("write_through") is False and "durability" not in values:

@@ -65,6 +65,11 @@ class PoolDirectory:
         """What ``openvstorage status`` reads; written at each start."""
         return self.root / STATE_FILE_NAME
 
+    @property
+    def upkeep_file(self) -> Path:
+        """What the running service has still to do; ``openvstorage status`` reads it."""
+        return self.root / "upkeep.json"
+
     def database_url(self) -> URL:
         """:returns: SQLAlchemy URL of the embedded database. Not as a text, in which some paths mean something else."""
         return URL.create("sqlite+aiosqlite", database=str(self.root / "model.sqlite3"))

@@ -29,7 +29,7 @@ from openvstorage.vpool.assembly import Boundary, assemble
 from openvstorage.vpool.backends.layers.space import Space
 from openvstorage.vpool.config import ServiceConfig, write_private
 from openvstorage.vpool.exports.identity import Identity
-from openvstorage.vpool.model.database import Database
+from openvstorage.vpool.model.database import Database, NewerSchema
 from openvstorage.vpool.operations import Operations
 from openvstorage.vpool.pool import Claim, PoolDirectory, PoolError, PoolLock, claim
 from openvstorage.vpool.setup import ADMINISTRATOR, Inventory, ensure_administrator, ensure_inventory
@@ -73,7 +73,10 @@ async def serve(options: ServeOptions) -> None:
         Space.of(config, directory.root).ease()
         db = Database(config.database or directory.database_url())
         try:
-            await db.upgrade()
+            try:
+                await db.upgrade()
+            except NewerSchema as error:
+                raise PoolError(str(error)) from error
             claimed = await claim(directory, db, accept_database=options.accept_database)
             await _serve_pool(options, directory, db, claimed, listener)
         finally:
@@ -152,6 +155,7 @@ def _state(directory: PoolDirectory, config: ServiceConfig, inventory: Inventory
         "management_ips": addresses,
         "port": port,
         "ca_file": str(ca_file),
+        "durability": config.durability,
         "edge_tls": config.edge_tls,
         "username": ADMINISTRATOR,
         "password_file": str(directory.password_file),

@@ -20,8 +20,9 @@ def status(data: Path) -> dict[str, Any]:
     """Ask how the service of a data directory is. Blocks for up to ten seconds.
 
     :returns: ``api_url``, ``management_ips``, ``port``, ``ca_file``, ``username``, ``password_file``, ``vpool_guid``,
-        ``vpool_name``, ``edge_tls``, ``certificate_ends`` (ISO 8601, of the server's certificate), ``pid`` (null when
-        it does not run) and ``healthy``.
+        ``vpool_name``, ``durability`` (of vDisks that have none of their own), ``edge_tls``, ``certificate_ends``
+        (ISO 8601, of the server's certificate), ``pid`` (null when it does not run), ``healthy``, and once the service
+        has told them the fields of :class:`operations.context.Upkeep`.
     :raises PoolError: it was never started there.
     :raises AuthorityError, OSError: the server's certificate can not be read.
     """
@@ -37,9 +38,18 @@ def status(data: Path) -> dict[str, Any]:
     shown = {key: value for key, value in state.items() if key not in PRIVATE}
     return shown | {
         "certificate_ends": authority.valid_until(directory.tls / "server-cert.pem").isoformat(),
+        **_upkeep(directory),
         "pid": state["pid"] if running else None,
         "healthy": running and _answers(state),
     }
+
+
+def _upkeep(directory: PoolDirectory) -> dict[str, Any]:
+    try:
+        left: dict[str, Any] = json.loads(directory.upkeep_file.read_text())
+    except FileNotFoundError:
+        return {}  # the service has not come to it yet
+    return left
 
 
 def _answers(state: dict[str, Any]) -> bool:

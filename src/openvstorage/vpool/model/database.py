@@ -15,6 +15,8 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
@@ -22,6 +24,10 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT_MS = 30_000
+
+
+class NewerSchema(Exception):
+    """The database is of a later version than this one; the text says what to do."""
 
 
 class Database:
@@ -61,7 +67,10 @@ class Database:
             yield session
 
     async def upgrade(self) -> None:
-        """Bring the schema to the newest version; does nothing when it is there already."""
+        """Bring the schema to the newest version; does nothing when it is there already.
+
+        :raises NewerSchema: a later version of this service made it; nothing was changed.
+        """
         async with self._writer.connect() as connection:
             await connection.run_sync(_migrate)
             await connection.commit()
@@ -81,6 +90,13 @@ def alembic_config(connection: Connection | None = None) -> Config:
 
 
 def _migrate(connection: Connection) -> None:
+    present = MigrationContext.configure(connection).get_current_revision()
+    known = {script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()}
+    if present is not None and present not in known:
+        raise NewerSchema(
+            f"the database was made by a later version of openvstorage (schema {present}): install that version again, "
+            "or put back a copy of the whole directory from before its first start"
+        )
     command.upgrade(alembic_config(connection), "head")
 
 

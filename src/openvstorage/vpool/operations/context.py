@@ -35,12 +35,28 @@ class Node:
     durability: Durability = Durability.ACKNOWLEDGED
 
 
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """What an operator should know of.
+
+    :ivar outdated_daemons: storage daemons that still treat writes as an older version or an older choice had it.
+    :ivar cut_off_grants: grants whose clients must start anew, since writes were lost that had been acknowledged.
+    """
+
+    outdated_daemons: int
+    cut_off_grants: int
+
+
 async def _nowhere(_operation: str, _boundary: str) -> None:
     """Nothing happens at a boundary, unless a test says otherwise."""
 
 
 async def _no_heartbeat() -> None:
     """Nothing has to be told that time has passed."""
+
+
+async def _no_report(_upkeep: Upkeep) -> None:
+    """Nobody is told."""
 
 
 async def _no_certificate() -> bool:
@@ -56,6 +72,7 @@ class Context:
         process there.
     :ivar heartbeat: awaited every few seconds of service and once at its end.
     :ivar renew_certificate: awaited as often; tells whether the server has another certificate now.
+    :ivar report: awaited every few seconds with what is left to be done.
     :ivar tidy: asks the housekeeping to look for trash and merges soon.
     :ivar respawn: asks for a new daemon for a vDisk whose clients wait for one.
     """
@@ -68,6 +85,7 @@ class Context:
     boundary: Callable[[str, str], Awaitable[None]] = _nowhere
     heartbeat: Callable[[], Awaitable[None]] = _no_heartbeat
     renew_certificate: Callable[[], Awaitable[bool]] = _no_certificate
+    report: Callable[[Upkeep], Awaitable[None]] = _no_report
     tidy: Callable[[], None] = lambda: None
     respawn: Callable[[str], None] = lambda _vdisk: None
     _journal: Journal | None = None

@@ -11,14 +11,14 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from openvstorage.vpool.backends.base import BackendError, Merge
 from openvstorage.vpool.exports.errors import ExportsError
 from openvstorage.vpool.model.export import Export, Grant, GrantState
 from openvstorage.vpool.operations import serving
-from openvstorage.vpool.operations.context import Context
+from openvstorage.vpool.operations.context import Context, Upkeep
 from openvstorage.vpool.operations.errors import OperationError
 from openvstorage.vpool.operations.grants import Respawn, RevokeGrant
 from openvstorage.vpool.operations.merge import FoldFrozen, GaveWay, MergeIntoHead, is_parked
@@ -129,6 +129,7 @@ class Housekeeping:
             self._tasks.purge,
             self._context.journal.retry_parked,
             self._respawn_missing,
+            self._report,
         ):
             try:
                 await chore()
@@ -177,6 +178,12 @@ class Housekeeping:
                 await self._context.journal.run(RevokeGrant(self._context, revoke))
             except (ExportsError, OperationError) as error:
                 log.error("the grant of %s on %s: %s", grant.consumer, grant.vdisk_guid, error)
+
+    async def _report(self) -> None:
+        outdated = await serving.outdated(self._context, spare_copies=False)
+        async with self._context.db.read() as session:
+            cut_off = await session.scalar(select(func.count()).where(Grant.cut_off_at.is_not(None)))
+        await self._context.report(Upkeep(len(outdated), cut_off or 0))
 
     async def _respawn_missing(self) -> None:
         """Try again where starting a daemon was given up."""
