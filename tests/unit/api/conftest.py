@@ -163,6 +163,7 @@ def operations(database: Database) -> RecordingOperations:
     return RecordingOperations(database)
 
 
+AddVDisk = Callable[..., Awaitable[VDisk]]
 MakeClient = Callable[..., Awaitable[AsgiClient]]
 
 

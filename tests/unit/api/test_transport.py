@@ -196,6 +196,7 @@ async def test_metadata_tells_extensions_and_the_caller(client: AsgiClient) -> N
         "atomic_group_snapshots",
         "capacity",
         "clone_size",
+        "error_codes",
         "grants",
         "idempotency_keys",
         "keep_newer",

@@ -25,6 +25,7 @@ FEATURES = (
     "atomic_group_snapshots",
     "capacity",
     "clone_size",
+    "error_codes",
     "grants",
     "idempotency_keys",
     "keep_newer",

@@ -16,7 +16,7 @@ from sqlalchemy import select
 
 from openvstorage.vpool.access.tokens import Principal
 from openvstorage.vpool.api.context import ApiContext, context_of
-from openvstorage.vpool.api.envelopes import ApiError, duplicate_key
+from openvstorage.vpool.api.envelopes import ApiError, duplicate_key, impossible
 from openvstorage.vpool.api.parameters import arguments
 from openvstorage.vpool.backends.base import PoolFull
 from openvstorage.vpool.model.task import Task
@@ -61,7 +61,7 @@ class Submission:
         except IdempotencyConflict:
             raise duplicate_key() from None
         except PoolFull as error:
-            raise ApiError(406, "impossible_request", str(error)) from None
+            raise impossible(str(error), error.code) from None
 
 
 async def _submission(request: Request) -> Submission:

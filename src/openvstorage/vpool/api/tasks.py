@@ -59,7 +59,7 @@ async def get_task(request: Request, task_id: str) -> Response:
         if task.status == TaskStatus.SUCCESS:
             return Response(status_code=204) if task.result is None else JSONResponse(await _result(context, task))
         if TaskStatus(task.status).ready:
-            raise impossible(str(task.result))
+            raise impossible(str(task.result), task.error_code)
         waited += LONGEST_WAIT
         if await request.is_disconnected():
             break
@@ -92,6 +92,7 @@ def shown(task_id: str, task: Task | None) -> dict[str, Any]:
         "successful": status is TaskStatus.SUCCESS,
         "failed": status is TaskStatus.FAILURE,
         "ready": status.ready,
+        "error_code": task.error_code if task is not None else None,
     }
 
 

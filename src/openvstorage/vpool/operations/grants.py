@@ -13,7 +13,7 @@ from openvstorage.vpool.model.base import new_guid
 from openvstorage.vpool.model.export import Export, Grant, GrantMode, GrantState
 from openvstorage.vpool.model.vdisk import Snapshot, VDisk
 from openvstorage.vpool.operations import admission, lookups, serving
-from openvstorage.vpool.operations.errors import GrantRefused, Refused
+from openvstorage.vpool.operations.errors import GrantEnding, GrantRefused, Refused
 from openvstorage.vpool.operations.operation import Operation, Step
 
 
@@ -41,7 +41,7 @@ class CreateGrant(Operation):
         seconds = self.args.get("deadline_seconds")
         grant.deadline = time.time() + float(seconds) if seconds else None
         if grant.state == GrantState.REVOKING:
-            raise Refused("this grant is being revoked: ask again when that is done")
+            raise GrantEnding()
         await serving.reserve_export(self.context, session, vdisk)
         self.args |= {"grant_guid": grant.guid, "fresh": grant.state == GrantState.GRANTING}
         await session.flush()
