@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openvstorage.contract.codes import ErrorCode
@@ -156,6 +157,8 @@ class ErrorGuard:
 
         try:
             await self.app(scope, receive, watch)
+        except ClientDisconnect:
+            log.info("%s %s: the client went away before it had sent all", scope["method"], scope["path"])
         except Exception:
             if scope["type"] != "http" or started:
                 raise
