@@ -105,11 +105,12 @@ class TimelyProtocol(H11Protocol):
         self.transport.abort()
 
     def _answer_late(self) -> None:
-        text = b"The request did not come within %d seconds\n" % REQUEST_SECONDS
-        headers = [("content-type", "text/plain; charset=utf-8"), ("connection", "close")]
+        refusal = ApiError(408, "request_timeout", f"The request did not come within {REQUEST_SECONDS:.0f} seconds")
+        answer = refusal.response()
+        headers = [*answer.raw_headers, (b"connection", b"close")]
         for event in (
             h11.Response(status_code=408, headers=headers, reason=b"Request Timeout"),
-            h11.Data(data=text),
+            h11.Data(data=bytes(answer.body)),
             h11.EndOfMessage(),
         ):
             self.transport.write(self.conn.send(event) or b"")

@@ -16,8 +16,9 @@ from sqlalchemy import select
 
 from openvstorage.vpool.access.tokens import Principal
 from openvstorage.vpool.api.context import ApiContext, context_of
-from openvstorage.vpool.api.envelopes import ApiError, duplicate_key, impossible
+from openvstorage.vpool.api.envelopes import ApiError, duplicate_key, impossible, invalid
 from openvstorage.vpool.api.parameters import arguments
+from openvstorage.vpool.api.values import require_printable
 from openvstorage.vpool.backends.base import PoolFull
 from openvstorage.vpool.model.task import Task
 from openvstorage.vpool.operations import Idempotency
@@ -53,8 +54,13 @@ class Submission:
         """Begin an operation.
 
         :returns: its task's guid.
-        :raises ApiError: 409, the key was used for another request meanwhile; 406, there is no room to begin it.
+        :raises ApiError: 409, the key was used for another request meanwhile; 406, there is no room to begin it, or an
+            argument holds what is not kept.
         """
+        try:
+            require_printable(args)
+        except ValueError as refusal:
+            raise invalid(str(refusal)) from None
         operations, key = self._context.operations, self._idempotency
         try:
             return await operations.submit(kind, args, vdisk_guid=vdisk_guid, idempotency=key)
