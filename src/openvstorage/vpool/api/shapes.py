@@ -189,7 +189,7 @@ class GrantShape(BaseModel):
     consumer: str
     mode: str = Field(description="rw or ro")
     state: str = Field(description="granting, granted or revoking")
-    export_name: str
+    export_name: str | None = Field(description="null to callers without the role write, as is `uri`")
     host: str | None
     port: int | None
     tls: bool

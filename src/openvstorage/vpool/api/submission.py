@@ -44,10 +44,11 @@ async def answer_already_submitted(_request: Request, known: Exception) -> Respo
 
 
 class Submission:
-    """Submits the work of one request."""
+    """Submits the work of one request of a user."""
 
-    def __init__(self, context: ApiContext, idempotency: Idempotency | None) -> None:
+    def __init__(self, context: ApiContext, username: str, idempotency: Idempotency | None) -> None:
         self._context = context
+        self._username = username
         self._idempotency = idempotency
 
     async def submit(self, kind: str, args: dict[str, Any], vdisk_guid: str | None = None) -> str:
@@ -63,7 +64,7 @@ class Submission:
             raise invalid(str(refusal)) from None
         operations, key = self._context.operations, self._idempotency
         try:
-            return await operations.submit(kind, args, vdisk_guid=vdisk_guid, idempotency=key)
+            return await operations.submit(kind, args, vdisk_guid=vdisk_guid, idempotency=key, username=self._username)
         except IdempotencyConflict:
             raise duplicate_key() from None
         except PoolFull as error:
@@ -72,18 +73,18 @@ class Submission:
 
 async def _submission(request: Request) -> Submission:
     context = context_of(request)
+    principal: Principal = request.state.principal
     key = request.headers.get("idempotency-key")
     if key is None:
-        return Submission(context, None)
+        return Submission(context, principal.username, None)
     if not (1 <= len(key) <= LONGEST_KEY and key.isprintable()):
         raise ApiError(400, "invalid_data", f"An Idempotency-Key has 1 to {LONGEST_KEY} printable characters")
-    principal: Principal = request.state.principal
     idempotency = Idempotency(principal.username, key, await _digest(request))
     async with context.db.read() as session:
         same = (Task.username == idempotency.username) & (Task.idempotency_key == key)
         earlier = (await session.execute(select(Task.guid, Task.request_digest).where(same))).one_or_none()
     if earlier is None:
-        return Submission(context, idempotency)
+        return Submission(context, principal.username, idempotency)
     if earlier.request_digest != idempotency.request_digest:
         raise duplicate_key()
     raise AlreadySubmitted(earlier.guid)

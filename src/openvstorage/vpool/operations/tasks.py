@@ -61,10 +61,17 @@ class Tasks:
         self._stopping = asyncio.Event()
 
     async def submit(
-        self, kind: str, args: dict[str, Any], *, vdisk_guid: str | None, idempotency: Idempotency | None
+        self,
+        kind: str,
+        args: dict[str, Any],
+        *,
+        vdisk_guid: str | None,
+        idempotency: Idempotency | None,
+        username: str | None = None,
     ) -> str:
         """Keep a task and start it. :returns: its guid, or the earlier task's for a repeated request.
 
+        :param username: who asks.
         :raises IdempotencyConflict: the key stands for another request.
         :raises PoolFull: there is no room to keep it, and it is none that gives room back.
         """
@@ -77,6 +84,7 @@ class Tasks:
             args=args,
             vdisk_guid=vdisk_guid,
             node_guid=self._context.node.guid,
+            username=username,
             created_at=time.time(),
         )
         try:
