@@ -168,6 +168,18 @@ def test_a_cluster_that_keeps_parents_makes_them_busy(
     driver.delete_volume(source)
 
 
+def test_a_snapshot_that_somebody_reads_is_busy(driver: Any, make_volume: Make, make_snapshot: Make) -> None:
+    volume = create(driver, make_volume())
+    snapshot = snapshot_of(driver, make_snapshot, volume)
+    reader = driver.pool.client.grants.create(volume.provider_id, "host1", "backup", "ro", snapshot.provider_id)
+    with pytest.raises(exception.SnapshotIsBusy, match=snapshot.name):
+        driver.delete_snapshot(snapshot)
+    driver.pool.client.grants.revoke(reader.guid)
+    driver.delete_snapshot(snapshot)
+    assert labels(driver, volume) == []
+    driver.delete_volume(volume)
+
+
 def test_revert_keeps_newer_snapshots(driver: Any, make_volume: Make, make_snapshot: Make, context: Any) -> None:
     volume = create(driver, make_volume())
     older, newer = (snapshot_of(driver, make_snapshot, volume) for _ in range(2))

@@ -13,12 +13,14 @@ Callers branch on the class; the branch says what is known about the request::
     ├── RateLimited             the cluster kept answering 429
     ├── UnexpectedAnswer        whoever answered does not speak this API
     ├── NotSupported            the cluster lacks a feature that the call needs
-    ├── Refused                 the cluster said no, at once or at the end of a task
+    ├── Refused                 the cluster said no, at once or at the end of a task; a service of ours says it by
+    │   │                       code, and then the class is one of openvstorage.client.refusals below these
     │   ├── AccessDenied, NotFound, AlreadyExists, InvalidRequest, VersionNotSupported, IdempotencyConflict
     │   ├── InUse               somebody uses it
     │   │   └── HasClones       something was cloned from it
     │   ├── NotYet              data has still to reach the backend, or other work has to end
     │   ├── Unavailable         no node can do it now
+    │   ├── NotFenced           an old client may still be writing
     │   └── TaskFailed          any other text
     └── TaskError               the outcome of a task is not known
         └── TaskTimeout, TaskLost, TaskRevoked
@@ -212,7 +214,8 @@ class Refused(OpenvStorageError):
     """The cluster understood the request and said no: at once, or as the result of the task.
 
     :ivar description: the cluster's own words.
-    :ivar code: its error code, empty when a task failed (tasks have only words).
+    :ivar code: the error code of a service of ours (:class:`openvstorage.contract.codes.ErrorCode`), else the cluster's
+        word for a refused request, empty for its failed task: that has only a sentence.
     :ivar status: the HTTP status, or None when a task failed.
     :ivar task_id: the task that failed, or None when the request was refused at once.
     """

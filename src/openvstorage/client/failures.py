@@ -1,7 +1,8 @@
-"""Failures: from the words and codes of a cluster to the classes of :mod:`openvstorage.client.errors`.
+"""Failures: from the codes and words of a cluster to the classes of :mod:`openvstorage.client.errors`.
 
-A task that failed says why in one sentence and nothing else, so the sentence is what can be recognised. The
-fragments are those of Open vStorage 2.7 to 2.11 and of our own service; they are matched case-sensitively.
+Our own service has a code for each error, and that decides. A task of Open vStorage 2.7 to 2.11, or of a service of
+ours from before there were codes, says why in one sentence and nothing else, so the sentence is what can be recognised:
+by fragments, matched case-sensitively.
 """
 
 from typing import Any
@@ -20,6 +21,7 @@ from openvstorage.client.errors import (
     Unavailable,
     VersionNotSupported,
 )
+from openvstorage.client.refusals import BY_CODE
 
 __all__ = ["from_answer", "from_task"]
 
@@ -32,7 +34,7 @@ _FRAGMENTS: tuple[tuple[str, type[Refused]], ...] = (
     ("is being scrubbed", NotYet),
     ("cloned from it, cannot remove", HasClones),
     ("has clones", HasClones),
-    ("Snapshot in use.", InUse),
+    ("Snapshot in use", InUse),
     ("is in use by", InUse),
     ("does not belong to vDisk", NotFound),
     ("Snapshot not found", NotFound),
@@ -45,7 +47,7 @@ _FRAGMENTS: tuple[tuple[str, type[Refused]], ...] = (
     ("is not running, cannot extend", Unavailable),
 )
 
-_CODES: dict[str, type[Refused]] = {
+_WORDS: dict[str, type[Refused]] = {
     "object_not_found": NotFound,
     "duplicate": AlreadyExists,
     "in_use": InUse,
@@ -59,15 +61,16 @@ _CODES: dict[str, type[Refused]] = {
 }
 
 
-def from_task(task_id: str, result: Any) -> Refused:
+def from_task(task_id: str, result: Any, code: Any = None) -> Refused:
     """Give the error for a task in state FAILURE.
 
     :param task_id: the task.
     :param result: its result: the text of the server's exception.
-    :returns: the error to raise; :class:`TaskFailed` when the words are not known.
+    :param code: its error code; a cluster that has none gives None.
+    :returns: the error to raise; :class:`TaskFailed` when neither code nor words are known.
     """
-    text = str(result)
-    return (_by_words(text) or TaskFailed)(description=text, task_id=task_id)
+    text, code = str(result), str(code or "")
+    return (BY_CODE.get(code) or _by_words(text) or TaskFailed)(description=text, code=code, task_id=task_id)
 
 
 def from_answer(status: int, body: Any) -> Refused:
@@ -78,21 +81,25 @@ def from_answer(status: int, body: Any) -> Refused:
         anything else.
     :returns: the error to raise.
     """
-    code, text = words(body)
+    word, text = words(body)
+    code = str(body.get("error_code") or "") if isinstance(body, dict) else ""
+    kind: type[Refused] | None = BY_CODE.get(code)
+    if kind is not None:
+        return kind(description=text, code=code, status=status)
     if status == 426:
-        kind: type[Refused] | None = VersionNotSupported
-    elif code == "impossible_request":
+        kind = VersionNotSupported
+    elif word == "impossible_request":
         # One code for many reasons: the words know better ("has clones").
         kind = _by_words(text) or InvalidRequest
     else:
-        kind = _CODES.get(code)
+        kind = _WORDS.get(word)
     if kind is None:
         kind = AccessDenied if status == 403 else InvalidRequest
-    return kind(description=text or f"status {status}", code=code, status=status)
+    return kind(description=text or f"status {status}", code=code or word, status=status)
 
 
 def words(body: Any) -> tuple[str, str]:
-    """Give the code and the text of an error body; both empty when it holds none."""
+    """Give the cluster's word for an error body, and its text; both empty when it holds none."""
     if not isinstance(body, dict):
         return "", ""
     return str(body.get("error") or ""), str(body.get("error_description") or body.get("detail") or "")

@@ -51,7 +51,7 @@ class Tasks:
         :param task_id: as the call that started it gave it.
         :param timeout: seconds.
         :returns: its result, any JSON value.
-        :raises Refused: if it failed: the class that its words stand for, else ``TaskFailed``.
+        :raises Refused: if it failed: the class that its code stands for, or its words, else ``TaskFailed``.
         :raises TaskTimeout: if it is not ready in time; it goes on and can be waited for again.
         :raises TaskLost: if it stays PENDING for too long. :raises TaskRevoked: if it was revoked.
         :raises TransportError: if no address answers.
@@ -89,5 +89,5 @@ def _result(task_id: str, task: Mapping[str, Any], seconds: float) -> Any:
     if task["status"] == "REVOKED":
         raise TaskRevoked(task_id=task_id, seconds=seconds)
     if task["status"] == "FAILURE":
-        raise failures.from_task(task_id, task.get("result"))
+        raise failures.from_task(task_id, task.get("result"), task.get("error_code"))
     return task.get("result")

@@ -14,7 +14,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPSConnection
 from urllib3.connectionpool import HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, SSLError
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ReadTimeoutError, SSLError
 
 from openvstorage.client.errors import AnswerLost, CertificateError, ConfigurationError, TransportError, Unreachable
 
@@ -98,6 +98,7 @@ class Wire:
         :raises AnswerLost: if the request may have been received.
         :raises ConfigurationError: if the CA file cannot be used, or the client is closed.
         """
+        connect, read = min(_CONNECT_SECONDS, self._timeout), self._timeout + extra_seconds
         try:
             with self._session(request.unrepeatable) as session:
                 response = session.request(
@@ -106,14 +107,14 @@ class Wire:
                     params=dict(request.params),
                     headers=dict(request.headers),
                     data=request.body,
-                    timeout=(min(_CONNECT_SECONDS, self._timeout), self._timeout + extra_seconds),
+                    timeout=(connect, read),
                     allow_redirects=False,
                 )
                 return Answer(response.status_code, response.headers, response.content)
         except requests.RequestException as error:
             # It goes along as the cause; the request in it holds the token, or the password.
             error.request = None
-            raise _fault(endpoint, error) from error
+            raise _fault(endpoint, error, connect, read) from error
 
     def close(self) -> None:
         """Close the idle connections; those in use close when their exchange ends. May be called again."""
@@ -162,22 +163,29 @@ def _check_ca_file(path: str) -> None:
         raise ConfigurationError(reason=f"CA file {path}: {error.strerror or error}") from error
 
 
-def _fault(endpoint: str, error: requests.RequestException) -> TransportError:
+def _fault(endpoint: str, error: requests.RequestException, connect: float, read: float) -> TransportError:
+    """Give the fault that an exchange ended in; ``connect`` and ``read`` are the seconds that it waited at most."""
     causes = list(_causes(error))
+    late = any(isinstance(cause, TimeoutError | ReadTimeoutError) for cause in causes)
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return CertificateError(endpoint=endpoint, reason=cause.verify_message or str(cause))
     for cause in causes:
         # In urllib3 a NewConnectionError is a ConnectTimeoutError too, so it has to be looked for first.
         if isinstance(cause, NewConnectionError):
-            return Unreachable(endpoint=endpoint, reason=_innermost(causes))
+            return Unreachable(endpoint=endpoint, reason=_silence(connect) if late else _innermost(causes))
         if isinstance(cause, ConnectTimeoutError):
-            return Unreachable(endpoint=endpoint, reason="the connection attempt timed out")
+            return Unreachable(endpoint=endpoint, reason=_silence(connect))
     if isinstance(error, requests.exceptions.InvalidURL):
         raise ConfigurationError(reason=f"{endpoint} is no usable address") from error
-    if isinstance(error, requests.Timeout):
-        return AnswerLost(endpoint=endpoint, reason="the answer did not come in time")
+    # requests calls a timeout within the body a ConnectionError.
+    if late or isinstance(error, requests.Timeout):
+        return AnswerLost(endpoint=endpoint, reason=_silence(read))
     return AnswerLost(endpoint=endpoint, reason=_innermost(causes))
+
+
+def _silence(seconds: float) -> str:
+    return f"it did not answer in {seconds:g} s"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -20,6 +20,7 @@ class ErrorCode(StrEnum):
     NAME_TAKEN = "name_taken"
     VDISK_IN_USE = "vdisk_in_use"
     SNAPSHOT_IN_USE = "snapshot_in_use"
+    VDISK_RUNNING = "vdisk_running"
     GRANT_REFUSED = "grant_refused"
     VDISK_HAS_CLONES = "vdisk_has_clones"
     SNAPSHOT_HAS_CLONES = "snapshot_has_clones"
@@ -37,8 +38,8 @@ class ErrorCode(StrEnum):
     NO_PORT_LEFT = "no_port_left"
     GROUP_VOID = "group_void"
     UNFINISHED = "unfinished"
+    GRANT_ENDING = "grant_ending"
     INTERRUPTED = "interrupted"
-    SERVICE_STOPS = "service_stops"
     # it went wrong
     NOT_FENCED = "not_fenced"
     BACKEND_FAILED = "backend_failed"

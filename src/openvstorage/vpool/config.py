@@ -39,6 +39,7 @@ class ServiceConfig:
     :ivar first_port: the first of the ports for exports, which should lie outside the kernel's ephemeral range.
     :ivar last_port: the last of them.
     :ivar token_calls: calls of the token endpoint that one address has in a minute; 0 for no limit.
+    :ivar connections_per_address: open connections to the API that one address has; more are closed at once.
     :ivar strict_compat: refuse to delete what has children, as Open vStorage does.
     :ivar durability: of vDisks that have none of their own: ``acknowledged``, each write is on disk before it is
         acknowledged; or ``flushed``, what a client flushed is kept.
@@ -56,6 +57,7 @@ class ServiceConfig:
     first_port: int = 26500
     last_port: int = 30499
     token_calls: int = 5
+    connections_per_address: int = 256
     strict_compat: bool = False
     durability: str = Durability.ACKNOWLEDGED.value
     database: str = ""
@@ -116,6 +118,8 @@ class ServiceConfig:
             raise ConfigError(f"{self.durability!r} is no durability: there are {', '.join(Durability)}")
         if not 1024 <= self.first_port <= self.last_port <= 65535:
             raise ConfigError("first_port and last_port must be a range between 1024 and 65535")
+        if self.connections_per_address < 1:
+            raise ConfigError("connections_per_address must be 1 or more")
         if not 1 <= self.metadata_cache_mib <= 65536:
             raise ConfigError("metadata_cache_mib must be between 1 and 65536")
         return self

@@ -24,6 +24,8 @@ from openvstorage.vpool.access.limits import RateLimit
 from openvstorage.vpool.access.server_certificate import ServerCertificate
 from openvstorage.vpool.access.tokens import Tokens
 from openvstorage.vpool.api.app import create_app
+from openvstorage.vpool.api.arrival import TimelyServer
+from openvstorage.vpool.api.connections import CountedListener
 from openvstorage.vpool.api.context import ApiContext, ApiSettings
 from openvstorage.vpool.assembly import Boundary, assemble
 from openvstorage.vpool.backends.layers.space import Space
@@ -176,7 +178,8 @@ def _listen(config: ServiceConfig) -> Iterator[socket.socket]:
     """
     host, port = config.endpoint()
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+    with CountedListener(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+        listener.limit = config.connections_per_address
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
@@ -190,8 +193,8 @@ def _listen(config: ServiceConfig) -> Iterator[socket.socket]:
         yield listener
 
 
-class _Server(uvicorn.Server):
-    """Uvicorn without signal handling of its own, which would end the process before we have tidied up."""
+class _Server(TimelyServer):
+    """The API's server without signal handling of its own, which would end the process before we have tidied up."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -52,11 +52,18 @@ class RecordingOperations:
         self.not_served: Exception | None = None
 
     async def submit(
-        self, kind: str, args: dict[str, Any], *, vdisk_guid: str | None, idempotency: Idempotency | None
+        self,
+        kind: str,
+        args: dict[str, Any],
+        *,
+        vdisk_guid: str | None,
+        idempotency: Idempotency | None,
+        username: str | None,
     ) -> str:
         task = Task(guid=new_guid(), kind=kind, args=args, vdisk_guid=vdisk_guid, created_at=time.time())
+        task.username = username
         if idempotency is not None:
-            task.username, task.idempotency_key = idempotency.username, idempotency.key
+            task.idempotency_key = idempotency.key
             task.request_digest = idempotency.request_digest
         async with self.database.write() as session:
             session.add(task)
@@ -163,6 +170,8 @@ def operations(database: Database) -> RecordingOperations:
     return RecordingOperations(database)
 
 
+AddVDisk = Callable[..., Awaitable[VDisk]]
+AddSnapshot = Callable[..., Awaitable[Snapshot]]
 MakeClient = Callable[..., Awaitable[AsgiClient]]
 
 

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 import pytest
 from tests.support.asgi import Answer, AsgiClient
-from tests.unit.api.conftest import NODE, VPOOL, MakeClient
+from tests.unit.api.conftest import MakeClient
 
 from openvstorage.vpool.access.accounts import Accounts
 from openvstorage.vpool.access.limits import RateLimit
@@ -127,68 +127,3 @@ async def test_expired_token_is_told_once(client: AsgiClient, database: Database
     first, second = await client("GET", "/api/vdisks/"), await client("GET", "/api/vdisks/")
     assert (first.status, first.json()["error"]) == (401, "token_expired")
     assert (second.status, second.json()["error"]) == (401, "invalid_token")
-
-
-# Every call with the roles the contract gives it: a token with these passes, one with any of them missing does not.
-ROLES = [
-    ("GET", "vdisks/", "read manage"),
-    ("GET", f"vdisks/{GUID}/", "read manage"),
-    ("POST", "vdisks/", "read write"),
-    ("DELETE", f"vdisks/{GUID}/", "read write"),
-    *(
-        ("POST", f"vdisks/{GUID}/{action}/", "read write")
-        for action in (
-            "delete",
-            "delete_vtemplate",
-            "clone",
-            "create_from_template",
-            "create_snapshot",
-            "remove_snapshot",
-            "rollback",
-            "set_as_template",
-            "move",
-            "schedule_backend_sync",
-            "is_volume_synced_up_to_tlog",
-            "is_volume_synced_up_to_snapshot",
-            "set_durability",
-            "set_qos",
-        )
-    ),
-    *(
-        ("POST", f"vdisks/{GUID}/{action}/", "read write manage")
-        for action in ("extend", "set_config_params", "restart", "scrub")
-    ),
-    ("GET", f"vdisks/{GUID}/get_config_params/", "read"),
-    ("GET", f"vdisks/{GUID}/get_children/", "read"),
-    ("GET", "vpools/", "read manage"),
-    ("GET", f"vpools/{VPOOL}/", "read manage"),
-    ("GET", f"vpools/{VPOOL}/capacity/", "read"),
-    ("GET", f"vpools/{VPOOL}/storagerouters/", "read"),
-    ("GET", f"vpools/{VPOOL}/devicename_exists/?name=x", "read"),
-    ("POST", f"vpools/{VPOOL}/create_snapshots/", "read write"),
-    ("POST", f"vpools/{VPOOL}/remove_snapshots/", "read write"),
-    ("POST", f"vpools/{VPOOL}/sync_with_reality/", "read write manage"),
-    ("POST", f"vpools/{VPOOL}/shrink_vpool/", "read write manage"),
-    ("GET", "storagerouters/", "read manage"),
-    ("GET", f"storagerouters/{NODE}/", "read manage"),
-    ("GET", "storagedrivers/", "read"),
-    ("GET", f"storagedrivers/{GUID}/", "read"),
-    ("GET", "domains/", "read"),
-    ("GET", "tasks/", "read"),
-    ("GET", f"tasks/{GUID}/", "read"),
-    ("GET", "grants/", "read manage"),
-    ("POST", "grants/", "read write"),
-    ("GET", f"grants/{GUID}/", "read"),
-    ("POST", f"grants/{GUID}/revoke/", "read write"),
-    ("DELETE", f"grants/{GUID}/", "read write"),
-]
-
-
-@pytest.mark.parametrize(("method", "path", "roles"), ROLES)
-async def test_call_needs_its_roles(make_client: MakeClient, method: str, path: str, roles: str) -> None:
-    enough = await (await make_client(roles))(method, f"/api/{path}")
-    assert enough.status not in (401, 403)
-    for left_out in roles.split():
-        held = " ".join(role for role in ("read", "write", "manage") if role != left_out)
-        answer = await (await make_client(held))(method, f"/api/{path}")
-        assert (answer.status, answer.json()["error"]) == (403, "invalid_roles"), left_out

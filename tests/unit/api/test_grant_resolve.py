@@ -135,7 +135,7 @@ async def test_secret_is_told_to_whoever_made_the_grant_and_kept_nowhere(
     client, database, operations, make_grant
 ) -> None:
     grant = await make_grant()
-    task = await operations.submit("grant.create", {}, vdisk_guid=grant.vdisk_guid, idempotency=None)
+    task = await operations.submit("grant.create", {}, vdisk_guid=grant.vdisk_guid, idempotency=None, username="admin")
     await operations.finish(task, TaskStatus.SUCCESS, {"guid": grant.guid})
     secret = await GrantSecrets(database).of(grant.guid)
     assert len(secret) == 43

@@ -197,6 +197,7 @@ async def test_metadata_tells_extensions_and_the_caller(client: AsgiClient) -> N
         "capacity",
         "clone_size",
         "durability",
+        "error_codes",
         "grants",
         "idempotency_keys",
         "keep_newer",

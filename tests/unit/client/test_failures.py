@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from openvstorage.client import errors
+from openvstorage.client import errors, refusals
 from openvstorage.client.failures import from_answer, from_task
 
 
@@ -85,7 +85,28 @@ def test_every_class_has_a_message_and_survives_pickling():
 def test_every_class_is_public_and_documented():
     import openvstorage.client as client
 
-    for name in errors.__all__:
+    for name in [*errors.__all__, *(name for name in refusals.__all__ if name != "BY_CODE")]:
         kind = getattr(client, name)
         assert issubclass(kind, errors.OpenvStorageError)
         assert kind.__doc__
+
+
+@pytest.mark.parametrize(("code", "kind"), refusals.BY_CODE.items())
+def test_a_code_decides_whatever_the_words_are(code, kind):
+    error = from_task("task", "vDisk x has clones and already exists on vPool y", code)
+    assert type(error) is kind
+    assert (error.code, error.task_id, error.status) == (code, "task", None)
+    assert type(from_answer(406, {"error": "impossible_request", "error_code": code})) is kind
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"), [("something new", errors.TaskFailed), ("vDisk x is in use by a new thing", errors.InUse)]
+)
+def test_a_code_of_a_newer_service_leaves_the_words(text, kind):
+    error = from_task("task", text, "of_next_year")
+    assert (type(error), error.code) == (kind, "of_next_year")
+
+
+def test_a_service_from_before_there_were_codes_is_understood():
+    error = from_task("task", "Snapshot in use: revoke the grants of x first")
+    assert (type(error), error.code) == (errors.InUse, "")

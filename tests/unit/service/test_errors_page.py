@@ -9,7 +9,8 @@ import pytest
 # What defines errors.
 import openvstorage.vpool.exports.qemu
 import openvstorage.vpool.operations.merge  # noqa: F401
-from openvstorage.client import OpenvStorageError
+from openvstorage.client import OpenvStorageError, refusals
+from openvstorage.contract.codes import ErrorCode
 from openvstorage.edge.errors import EdgeError
 from openvstorage.vpool.access.errors import AccessError
 from openvstorage.vpool.backends.base import PoolFull
@@ -35,6 +36,12 @@ def texts() -> set[str]:
 @pytest.mark.parametrize("text", sorted(texts()))
 def test_error_is_explained(text: str) -> None:
     assert f"`{text}`" in PAGE
+
+
+@pytest.mark.parametrize("code", ErrorCode)
+def test_code_is_told_with_its_class(code: ErrorCode) -> None:
+    kind = refusals.BY_CODE[code]
+    assert f"| `{code}` | `{kind.__name__}` | `{kind.__base__.__name__}` |" in PAGE
 
 
 def test_errors_without_a_template_are_explained() -> None:

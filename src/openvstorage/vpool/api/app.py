@@ -24,6 +24,7 @@ from openvstorage.vpool.api import (
     vdisks,
     vpools,
 )
+from openvstorage.vpool.api.arrival import OneLength
 from openvstorage.vpool.api.context import ApiContext
 from openvstorage.vpool.api.documented import ERRORS
 from openvstorage.vpool.api.negotiation import VersionNegotiation
@@ -68,7 +69,7 @@ def create_app(context: ApiContext) -> FastAPI:
     app.state.metrics = CollectorRegistry()
     routes = RouteTable(app.openapi())
     _answer_errors(app, routes)
-    for layer in (HeadIsGet, VersionNegotiation, envelopes.ErrorGuard):  # the last is outermost
+    for layer in (HeadIsGet, VersionNegotiation, OneLength, envelopes.ErrorGuard):  # the last is outermost
         app.add_middleware(layer)
     app.add_middleware(metrics.RequestMetrics, template=routes.template, registry=app.state.metrics)
     return app

@@ -28,7 +28,13 @@ class Runner(Protocol):
     """The part of :class:`openvstorage.vpool.operations.Operations` that the API calls."""
 
     async def submit(
-        self, kind: str, args: dict[str, Any], *, vdisk_guid: str | None, idempotency: Idempotency | None
+        self,
+        kind: str,
+        args: dict[str, Any],
+        *,
+        vdisk_guid: str | None,
+        idempotency: Idempotency | None,
+        username: str | None,
     ) -> str:
         """Begin an operation and give its task's guid."""
 

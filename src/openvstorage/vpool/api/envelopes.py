@@ -1,5 +1,8 @@
-"""Errors as clients see them: ``{"error": code, "error_description": sentence}``, or the shapes of Open vStorage's
+"""Errors as clients see them: ``{"error": word, "error_description": sentence}``, or the shapes of Open vStorage's
 web framework (``{"detail": sentence}``) where existing clients get those.
+
+The words are Open vStorage's, one of them for many reasons. Where an operation would be refused for the same reason,
+its code stands beside the word as ``error_code``.
 """
 
 from __future__ import annotations
@@ -11,8 +14,10 @@ from collections.abc import Mapping
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from openvstorage.contract.codes import ErrorCode
 from openvstorage.vpool.access.errors import LoginRefused, RateLimited, TokenRefused
 from openvstorage.vpool.operations.errors import ServiceStops
 
@@ -34,20 +39,24 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+#: Kinds of objects whose absence operations know too.
+_UNKNOWN = {"vDisk": ErrorCode.VDISK_UNKNOWN, "snapshot": ErrorCode.SNAPSHOT_UNKNOWN}
+
 
 class ApiError(Exception):
     """An answer other than the one hoped for.
 
     :param status: HTTP status; ``code`` is the contract's word for it; ``text`` one sentence for a person.
+    :param reason: what an operation would say; None where no operation is refused for this.
     """
 
-    def __init__(self, status: int, code: str, text: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, status: int, code: str, text: str, reason: str | None = None) -> None:
         super().__init__(text)
-        self.status, self.code, self.text, self.headers = status, code, text, headers
+        self.status, self.code, self.text, self.reason = status, code, text, reason
 
     def response(self) -> Response:
         """:returns: the answer."""
-        return _answer(self.status, self.code, self.text, self.headers)
+        return _answer(self.status, self.code, self.text, reason=self.reason)
 
 
 class DetailError(ApiError):
@@ -63,7 +72,8 @@ class DetailError(ApiError):
 
 def not_found(what: str, guid: str | None = None) -> ApiError:
     """:returns: 404 for an object that a path or a body names; the guid is repeated only if it is one."""
-    return ApiError(404, "object_not_found", f"{what} {guid} does not exist" if guid else f"No such {what}")
+    text = f"{what} {guid} does not exist" if guid else f"No such {what}"
+    return ApiError(404, "object_not_found", text, _UNKNOWN.get(what))
 
 
 def invalid(text: str) -> ApiError:
@@ -76,19 +86,20 @@ def invalid_query(text: str) -> ApiError:
     return ApiError(400, "invalid_data", text)
 
 
-def impossible(text: str) -> ApiError:
+def impossible(text: str, reason: str | None = None) -> ApiError:
     """:returns: 406 ``impossible_request``."""
-    return ApiError(406, "impossible_request", text)
+    return ApiError(406, "impossible_request", text, reason)
 
 
 def in_use(text: str) -> ApiError:
-    """:returns: 406 ``in_use``."""
-    return ApiError(406, "in_use", text)
+    """:returns: 406 ``in_use``: a vDisk has grants."""
+    return ApiError(406, "in_use", text, ErrorCode.VDISK_IN_USE)
 
 
 def duplicate_key() -> ApiError:
     """:returns: 409: the idempotency key belongs to another request."""
-    return ApiError(409, "idempotency_conflict", "This Idempotency-Key was sent with another request before")
+    text = "This Idempotency-Key was sent with another request before"
+    return ApiError(409, "idempotency_conflict", text, ErrorCode.IDEMPOTENCY_CONFLICT)
 
 
 async def answer_api_error(_request: Request, error: Exception) -> Response:
@@ -146,6 +157,8 @@ class ErrorGuard:
 
         try:
             await self.app(scope, receive, watch)
+        except ClientDisconnect:
+            log.info("%s %s: the client went away before it had sent all", scope["method"], scope["path"])
         except Exception:
             if scope["type"] != "http" or started:
                 raise
@@ -162,5 +175,10 @@ def _stopping(text: str) -> Response:
     return _answer(503, "service_unavailable", text, {"Retry-After": "1"})
 
 
-def _answer(status: int, code: str, text: str, headers: Mapping[str, str] | None = None) -> Response:
-    return JSONResponse({"error": code, "error_description": text}, status, headers=headers)
+def _answer(
+    status: int, code: str, text: str, headers: Mapping[str, str] | None = None, reason: str | None = None
+) -> Response:
+    said = {"error": code, "error_description": text}
+    if reason is not None:
+        said["error_code"] = reason
+    return JSONResponse(said, status, headers=headers)

@@ -12,7 +12,7 @@ from openvstorage.vpool.api.caller import READS, VIEWS, WRITES
 from openvstorage.vpool.api.context import context_of
 from openvstorage.vpool.api.documented import lists, shows, tasks
 from openvstorage.vpool.api.envelopes import impossible, not_found
-from openvstorage.vpool.api.kinds.grant import GRANT
+from openvstorage.vpool.api.kinds.grant import GRANT, grants_for
 from openvstorage.vpool.api.kinds.vdisk import VDISK
 from openvstorage.vpool.api.lists import ListParameters, list_of
 from openvstorage.vpool.api.lookup import ShowParameters, any_row, find, show
@@ -53,12 +53,12 @@ class ListGrants(ListParameters):
 
 @router.get("/", dependencies=[VIEWS], **lists(ListGrants))
 async def list_grants(request: Request, asked: Annotated[ListGrants, Depends(parsed(ListGrants))]) -> Response:
-    """List grants."""
-    context = context_of(request)
+    """List grants. The name of an export is shown to whoever could make a grant: the role write."""
+    context, grants = context_of(request), grants_for(request.state.principal)
     if asked.vdisk_guid is None:
-        return await list_of(context, GRANT, asked)
+        return await list_of(context, grants, asked)
     await find(context, VDISK, asked.vdisk_guid)
-    return await list_of(context, GRANT, asked, Grant.vdisk_guid == asked.vdisk_guid)
+    return await list_of(context, grants, asked, Grant.vdisk_guid == asked.vdisk_guid)
 
 
 @router.post("/", dependencies=[WRITES], **tasks(CreateGrant, "the grant, with where to connect"))
@@ -81,8 +81,9 @@ async def create_grant(
 async def show_grant(
     request: Request, grant_guid: str, asked: Annotated[ShowParameters, Depends(parsed(ShowParameters))]
 ) -> Response:
-    """Show a grant, with where its vDisk is served now."""
-    return JSONResponse(await show(context_of(request), GRANT, grant_guid, asked.contents))
+    """Show a grant, with where its vDisk is served now; the export's name only to the role write."""
+    grants = grants_for(request.state.principal)
+    return JSONResponse(await show(context_of(request), grants, grant_guid, asked.contents))
 
 
 @router.delete("/{grant_guid}/", dependencies=[WRITES], **tasks())

@@ -26,6 +26,7 @@ FEATURES = (
     "capacity",
     "clone_size",
     "durability",
+    "error_codes",
     "grants",
     "idempotency_keys",
     "keep_newer",

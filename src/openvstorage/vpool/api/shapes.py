@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from openvstorage.contract.codes import ErrorCode
+
 __all__ = [
     "CapacityShape",
     "ErrorShape",
@@ -28,9 +30,12 @@ class Shape(BaseModel):
 
 
 class ErrorShape(Shape):
-    """An error: ``error`` and ``error_description``, or ``detail`` alone."""
+    """An error: ``error`` and ``error_description``, with an ``error_code`` where there is one; or ``detail`` alone."""
 
-    error: str | None = Field(None, description="Code, for programs")
+    error: str | None = Field(None, description="Open vStorage's word, for programs")
+    error_code: ErrorCode | None = Field(
+        None, description="What a task would say that fails for the same reason (extension `error_codes`)"
+    )
     error_description: str | None = Field(None, description="Sentence, for people")
     detail: str | None = Field(None, description="Sentence, where Open vStorage's web framework answers")
 
@@ -66,6 +71,9 @@ class TaskShape(BaseModel):
     failed: bool
     ready: bool
     result: Any = Field(description="The value on SUCCESS, a sentence on FAILURE, else null")
+    error_code: ErrorCode | None = Field(
+        description="Why it failed, for programs (extension `error_codes`); new codes may come"
+    )
 
 
 class TokenShape(BaseModel):
@@ -182,7 +190,7 @@ class GrantShape(BaseModel):
     consumer: str
     mode: str = Field(description="rw or ro")
     state: str = Field(description="granting, granted or revoking")
-    export_name: str
+    export_name: str | None = Field(description="null to callers without the role write, as is `uri`")
     host: str | None
     port: int | None
     tls: bool

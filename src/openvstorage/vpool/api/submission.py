@@ -16,8 +16,9 @@ from sqlalchemy import select
 
 from openvstorage.vpool.access.tokens import Principal
 from openvstorage.vpool.api.context import ApiContext, context_of
-from openvstorage.vpool.api.envelopes import ApiError, duplicate_key
+from openvstorage.vpool.api.envelopes import ApiError, duplicate_key, impossible, invalid
 from openvstorage.vpool.api.parameters import arguments
+from openvstorage.vpool.api.values import require_printable
 from openvstorage.vpool.backends.base import PoolFull
 from openvstorage.vpool.model.task import Task
 from openvstorage.vpool.operations import Idempotency
@@ -43,41 +44,47 @@ async def answer_already_submitted(_request: Request, known: Exception) -> Respo
 
 
 class Submission:
-    """Submits the work of one request."""
+    """Submits the work of one request of a user."""
 
-    def __init__(self, context: ApiContext, idempotency: Idempotency | None) -> None:
+    def __init__(self, context: ApiContext, username: str, idempotency: Idempotency | None) -> None:
         self._context = context
+        self._username = username
         self._idempotency = idempotency
 
     async def submit(self, kind: str, args: dict[str, Any], vdisk_guid: str | None = None) -> str:
         """Begin an operation.
 
         :returns: its task's guid.
-        :raises ApiError: 409, the key was used for another request meanwhile; 406, there is no room to begin it.
+        :raises ApiError: 409, the key was used for another request meanwhile; 406, there is no room to begin it, or an
+            argument holds what is not kept.
         """
+        try:
+            require_printable(args)
+        except ValueError as refusal:
+            raise invalid(str(refusal)) from None
         operations, key = self._context.operations, self._idempotency
         try:
-            return await operations.submit(kind, args, vdisk_guid=vdisk_guid, idempotency=key)
+            return await operations.submit(kind, args, vdisk_guid=vdisk_guid, idempotency=key, username=self._username)
         except IdempotencyConflict:
             raise duplicate_key() from None
         except PoolFull as error:
-            raise ApiError(406, "impossible_request", str(error)) from None
+            raise impossible(str(error), error.code) from None
 
 
 async def _submission(request: Request) -> Submission:
     context = context_of(request)
+    principal: Principal = request.state.principal
     key = request.headers.get("idempotency-key")
     if key is None:
-        return Submission(context, None)
+        return Submission(context, principal.username, None)
     if not (1 <= len(key) <= LONGEST_KEY and key.isprintable()):
         raise ApiError(400, "invalid_data", f"An Idempotency-Key has 1 to {LONGEST_KEY} printable characters")
-    principal: Principal = request.state.principal
     idempotency = Idempotency(principal.username, key, await _digest(request))
     async with context.db.read() as session:
         same = (Task.username == idempotency.username) & (Task.idempotency_key == key)
         earlier = (await session.execute(select(Task.guid, Task.request_digest).where(same))).one_or_none()
     if earlier is None:
-        return Submission(context, idempotency)
+        return Submission(context, principal.username, idempotency)
     if earlier.request_digest != idempotency.request_digest:
         raise duplicate_key()
     raise AlreadySubmitted(earlier.guid)

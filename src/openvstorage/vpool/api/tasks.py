@@ -9,10 +9,13 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import Field
 from sqlalchemy import select
 
+from openvstorage.vpool.access.roles import Role
+from openvstorage.vpool.access.tokens import Principal
 from openvstorage.vpool.api.caller import READS
 from openvstorage.vpool.api.context import ApiContext, context_of
 from openvstorage.vpool.api.documented import answers
 from openvstorage.vpool.api.envelopes import impossible, not_found
+from openvstorage.vpool.api.kinds.grant import without_export
 from openvstorage.vpool.api.parameters import Parameters, parsed, query_schema
 from openvstorage.vpool.api.shapes import TaskShape
 from openvstorage.vpool.model.cluster import StorageRouter
@@ -43,7 +46,7 @@ async def show_task(
     """Show a task. An unknown one is PENDING for ever, never 404: that is what clients know."""
     context = context_of(request)
     task = await context.operations.wait(task_id, asked.wait) if _possible(task_id) else None
-    result = await _result(context, task) if task is not None else None
+    result = await _result(context, task, request.state.principal) if task is not None else None
     return JSONResponse(shown(task_id, task) | {"result": result})
 
 
@@ -57,9 +60,10 @@ async def get_task(request: Request, task_id: str) -> Response:
         if task is None:
             raise not_found("task")
         if task.status == TaskStatus.SUCCESS:
-            return Response(status_code=204) if task.result is None else JSONResponse(await _result(context, task))
+            result = await _result(context, task, request.state.principal)
+            return Response(status_code=204) if result is None else JSONResponse(result)
         if TaskStatus(task.status).ready:
-            raise impossible(str(task.result))
+            raise impossible(str(task.result), task.error_code)
         waited += LONGEST_WAIT
         if await request.is_disconnected():
             break
@@ -92,15 +96,23 @@ def shown(task_id: str, task: Task | None) -> dict[str, Any]:
         "successful": status is TaskStatus.SUCCESS,
         "failed": status is TaskStatus.FAILURE,
         "ready": status.ready,
+        "error_code": task.error_code if task is not None else None,
     }
 
 
-async def _result(context: ApiContext, task: Task) -> Any:
-    """Give a task's result once there is one. Whoever made a grant is told its secret, which is kept nowhere."""
+async def _result(context: ApiContext, task: Task, principal: Principal) -> Any:
+    """Give a task's result once there is one, as far as it is this caller's business.
+
+    Whoever made a grant is told its secret, which is kept nowhere, and nobody else.
+    """
     status = TaskStatus(task.status)
-    if status is TaskStatus.SUCCESS and task.kind == "grant.create" and task.result is not None:
-        return {**task.result, "secret": await context.grant_secrets.of(task.result["guid"])}
-    return task.result if status.ready else None
+    if status is not TaskStatus.SUCCESS or task.kind != "grant.create" or task.result is None:
+        return task.result if status.ready else None
+    if Role.WRITE not in principal.roles:
+        return without_export(task.result)
+    if task.username not in (None, principal.username):
+        return task.result
+    return {**task.result, "secret": await context.grant_secrets.of(task.result["guid"])}
 
 
 def _possible(task_id: str) -> bool:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import Field, model_validator
 
+from openvstorage.contract.codes import ErrorCode
 from openvstorage.contract.durability import Durability
 from openvstorage.vpool.api.caller import MANAGES, READS, VIEWS, WRITES
 from openvstorage.vpool.api.context import ApiContext, context_of
@@ -140,7 +141,8 @@ async def remove_snapshot(
     context = context_of(request)
     cloned = VDisk.parent_snapshot_guid == asked.snapshot_id
     if context.settings.strict_compat and await any_row(context, cloned, VDisk.state == State.READY):
-        raise impossible(f"Snapshot {asked.snapshot_id[:64]} has volumes cloned from it, cannot remove")
+        text = f"Snapshot {asked.snapshot_id[:64]} has volumes cloned from it, cannot remove"
+        raise impossible(text, ErrorCode.SNAPSHOT_HAS_CLONES)
     args = {"vdisk_guid": vdisk.guid, "snapshot_guid": asked.snapshot_id}
     return await work.submit("snapshot.delete", args, vdisk.guid)
 
@@ -162,7 +164,7 @@ async def set_as_template(request: Request, work: Work, vdisk: TheVDisk) -> str:
     """Make a vTemplate of a vDisk; there is no way back."""
     cloned = VDisk.parent_vdisk_guid == vdisk.guid
     if await any_row(context_of(request), cloned, VDisk.state == State.READY):
-        raise impossible(f"vDisk {vdisk.name} has clones")
+        raise impossible(f"vDisk {vdisk.name} has clones", ErrorCode.VDISK_HAS_CLONES)
     return await work.submit("vdisk.set_as_template", {"vdisk_guid": vdisk.guid}, vdisk.guid)
 
 

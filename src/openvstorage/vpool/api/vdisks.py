@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import Field
 
+from openvstorage.contract.codes import ErrorCode
 from openvstorage.contract.durability import Durability
 from openvstorage.vpool.api.caller import VIEWS, WRITES
 from openvstorage.vpool.api.context import ApiContext, context_of
@@ -127,7 +128,7 @@ async def delete_vtemplate(request: Request, vdisk_guid: str, work: Work) -> str
     context = context_of(request)
     vdisk: VDisk = await find(context, VDISK, vdisk_guid)
     if not vdisk.is_vtemplate:
-        raise impossible(f"vDisk {vdisk.name} is not a vTemplate")
+        raise impossible(f"vDisk {vdisk.name} is not a vTemplate", ErrorCode.NOT_A_TEMPLATE)
     await _refuse_parents(context, vdisk)
     return await work.submit("vdisk.delete_template", {"vdisk_guid": vdisk.guid}, vdisk.guid)
 
@@ -169,7 +170,7 @@ async def require_node(context: ApiContext, storagerouter_guid: str | None, vpoo
     node = await find(context, STORAGEROUTER, storagerouter_guid)
     served = StorageDriver.storagerouter_guid == node.guid
     if not await any_row(context, served, StorageDriver.vpool_guid == vpool_guid):
-        raise impossible(f"StorageRouter {node.name} does not serve this vPool")
+        raise impossible(f"StorageRouter {node.name} does not serve this vPool", ErrorCode.NODE_UNSUITABLE)
 
 
 async def _source(request: Request, vdisk_guid: str, storagerouter_guid: str | None) -> VDisk:
@@ -191,4 +192,4 @@ async def _refuse_parents(context: ApiContext, vdisk: VDisk) -> None:
     if not context.settings.strict_compat:
         return
     if await any_row(context, VDisk.parent_vdisk_guid == vdisk.guid, VDisk.state == State.READY):
-        raise impossible(f"vDisk {vdisk.name} has clones")
+        raise impossible(f"vDisk {vdisk.name} has clones", ErrorCode.VDISK_HAS_CLONES)

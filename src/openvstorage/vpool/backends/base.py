@@ -12,17 +12,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from openvstorage.contract.codes import ErrorCode
+
 
 class BackendError(Exception):
-    """The backend cannot do it; the text says why and what helps."""
+    """The backend cannot do it; the text says why and what helps, ``code`` says it to programs."""
+
+    code: ClassVar[ErrorCode] = ErrorCode.BACKEND_FAILED
 
 
 class PoolFull(BackendError):
     """Too little room to take on new data; deleting still works."""
+
+    code = ErrorCode.POOL_FULL
 
     def __init__(self) -> None:
         super().__init__("the pool has no room left: delete snapshots or vDisks, or add disk space")

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from openvstorage.contract.codes import ErrorCode
+
 __all__ = [
     "DaemonError",
     "DaemonGone",
@@ -27,8 +29,12 @@ __all__ = [
 
 
 class ExportsError(Exception):
-    """Base of all errors of this room. Its attributes are the values that its text was made of."""
+    """Base of all errors of this room. Its attributes are the values that its text was made of.
 
+    :cvar code: what it is to a program of a client whose operation failed of it.
+    """
+
+    code: ClassVar[ErrorCode] = ErrorCode.DAEMON_FAILED
     template: ClassVar[str] = "{reason}"
 
     def __init__(self, **attributes: Any) -> None:
@@ -134,6 +140,7 @@ class NotFenced(DaemonError):
     Kill the daemon to be sure.
     """
 
+    code = ErrorCode.NOT_FENCED
     template = "export {name} of vDisk {vdisk} was still in use after {timeout} s"
     vdisk: str
     name: str
@@ -146,6 +153,7 @@ class NotCut(DaemonError):
     Kill the daemon to be sure.
     """
 
+    code = ErrorCode.NOT_FENCED
     template = "the clients of vDisk {vdisk} can not be disconnected: {reason}"
     vdisk: str
     reason: str

@@ -33,6 +33,7 @@ class Task(Base):
     :ivar result: the value on SUCCESS, the error's text on FAILURE.
     :ivar error_code: what the error is, for programs: one of :class:`openvstorage.contract.codes.ErrorCode`. Empty
         unless it failed, and in tasks of versions before there were codes.
+    :ivar username: who asked; empty in tasks of versions that noted it only beside a key.
     :ivar idempotency_key: the client's name for this request; unique for each user. ``request_digest`` tells a
         repeated request from another one under the same key.
     :ivar lease: until when (unix time) ``node_guid`` is trusted to be at work on it.

@@ -57,15 +57,16 @@ class Operations:
         *,
         vdisk_guid: str | None = None,
         idempotency: Idempotency | None = None,
+        username: str | None = None,
     ) -> str:
         """Take a task in. :returns: its guid; the earlier task's for a repeated request.
 
-        :param kind: one of ``registry.KINDS``.
+        :param kind: one of ``registry.KINDS``. :param username: who asks; only they are told secrets in the result.
         :raises IdempotencyConflict: the key stands for another request.
         """
         if KINDS[kind].frees:
             self._context.backend.ease()
-        return await self._tasks.submit(kind, args, vdisk_guid=vdisk_guid, idempotency=idempotency)
+        return await self._tasks.submit(kind, args, vdisk_guid=vdisk_guid, idempotency=idempotency, username=username)
 
     async def wait(self, task_guid: str, seconds: float) -> Task | None:
         """:returns: the task once it is ready or after ``seconds``; None if it is unknown.

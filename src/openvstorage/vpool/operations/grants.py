@@ -13,7 +13,7 @@ from openvstorage.vpool.model.base import new_guid
 from openvstorage.vpool.model.export import Export, Grant, GrantMode, GrantState
 from openvstorage.vpool.model.vdisk import Snapshot, VDisk
 from openvstorage.vpool.operations import admission, lookups, placement, serving
-from openvstorage.vpool.operations.errors import GrantRefused, Refused
+from openvstorage.vpool.operations.errors import GrantEnding, GrantRefused, Refused
 from openvstorage.vpool.operations.operation import Operation, Step
 
 
@@ -43,7 +43,7 @@ class CreateGrant(Operation):
         seconds = self.args.get("deadline_seconds")
         grant.deadline = time.time() + float(seconds) if seconds else None
         if grant.state == GrantState.REVOKING:
-            raise Refused("this grant is being revoked: ask again when that is done")
+            raise GrantEnding()
         self.args |= {"grant_guid": grant.guid, "fresh": grant.state == GrantState.GRANTING}
         self.args |= {"export_guid": export.guid, "served_before": grant.export_guid}
         grant.export_guid = export.guid

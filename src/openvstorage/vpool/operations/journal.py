@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from openvstorage.vpool.model.base import new_guid
 from openvstorage.vpool.model.task import OperationRow, Task, TaskStatus
 from openvstorage.vpool.operations.context import Context
-from openvstorage.vpool.operations.errors import Unfinished, text_of
+from openvstorage.vpool.operations.errors import Interrupted, Unfinished, code_of, text_of
 from openvstorage.vpool.operations.operation import Operation, Step
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Journal:
                 steps = [step for step in operation.steps if not operation.skips(step)]
                 if not steps:
                     result = await operation.finish(session)
-                    await _end_task(session, task_guid, TaskStatus.SUCCESS, result)
+                    await _succeed(session, task_guid, result)
                 else:
                     await self._enter(session, guid, operation, task_guid)
         except Exception as error:
@@ -114,7 +114,7 @@ class Journal:
             if await operation.recover(row.phase):
                 await self._go_on(row, operation)
             else:
-                await self._abort(guid, operation, row.task_guid, "the service was stopped while it was under way")
+                await self._abort(guid, operation, row.task_guid, Interrupted())
         except Exception:
             log.exception("operation %s of %s failed", row.type, row.vdisk_guid)
 
@@ -149,7 +149,7 @@ class Journal:
             async with self._context.db.write() as session:
                 result = await operation.finish(session)
                 await session.execute(delete(OperationRow).where(OperationRow.guid == guid))
-                await _end_task(session, task_guid, TaskStatus.SUCCESS, result)
+                await _succeed(session, task_guid, result)
         except Exception as error:
             await self._fail(guid, operation, task_guid, error)
             raise
@@ -184,7 +184,7 @@ class Journal:
             if operation.forward:
                 await self._park(guid, error, task_guid)
             else:
-                await self._abort(guid, operation, task_guid, text_of(error))
+                await self._abort(guid, operation, task_guid, error)
         except Exception:
             # the first error is what the caller is told; the operation is tried again by the housekeeping
             log.exception("operation %s stays in the journal", operation.type)
@@ -192,12 +192,12 @@ class Journal:
         if stays:  # only now that nobody runs it any more: an operation without locks could be taken up at once
             self._unfinished[guid] = frozenset(operation.locks())
 
-    async def _abort(self, guid: str, operation: Operation, task_guid: str | None, text: str) -> None:
+    async def _abort(self, guid: str, operation: Operation, task_guid: str | None, error: Exception) -> None:
         await operation.give_up()
         async with self._context.db.write() as session:
             await operation.abort(session)
             await session.execute(delete(OperationRow).where(OperationRow.guid == guid))
-            await _end_task(session, task_guid, TaskStatus.FAILURE, text)
+            await fail_task(session, task_guid, error)
         self._unfinished.pop(guid, None)
         await self._context.boundary(operation.type, "abort")
         await _tidy_up(operation, operation.after_failure)
@@ -210,12 +210,12 @@ class Journal:
                 .where(OperationRow.guid == guid)
                 .values(error=text_of(error), attempts=OperationRow.attempts + 1, task_guid=None)
             )
-            await _end_task(session, task_guid, TaskStatus.FAILURE, text_of(error))
+            await fail_task(session, task_guid, error)
 
     async def _fail_task(self, task_guid: str | None, error: Exception) -> None:
         if task_guid:
             async with self._context.db.write() as session:
-                await _end_task(session, task_guid, TaskStatus.FAILURE, text_of(error))
+                await fail_task(session, task_guid, error)
 
 
 async def _tidy_up(operation: Operation, work: Callable[[], Awaitable[None]]) -> None:
@@ -226,8 +226,17 @@ async def _tidy_up(operation: Operation, work: Callable[[], Awaitable[None]]) ->
         log.exception("tidying up after %s failed", operation.type)
 
 
-async def _end_task(session: AsyncSession, task_guid: str | None, status: TaskStatus, result: Any) -> None:
+async def _succeed(session: AsyncSession, task_guid: str | None, result: Any) -> None:
+    await _end_task(session, task_guid, status=TaskStatus.SUCCESS, result=result)
+
+
+async def fail_task(session: AsyncSession, task_guid: str | None, error: Exception) -> None:
+    """Record that a task has failed, with what people and what programs are told of it; None is no task."""
+    await _end_task(
+        session, task_guid, status=TaskStatus.FAILURE, result=text_of(error), error_code=code_of(error).value
+    )
+
+
+async def _end_task(session: AsyncSession, task_guid: str | None, **values: Any) -> None:
     if task_guid:
-        await session.execute(
-            update(Task).where(Task.guid == task_guid).values(status=status, result=result, finished_at=time.time())
-        )
+        await session.execute(update(Task).where(Task.guid == task_guid).values(finished_at=time.time(), **values))

@@ -10,7 +10,7 @@ from openvstorage.vpool.exports.errors import ExportsError
 from openvstorage.vpool.exports.limits import Limits
 from openvstorage.vpool.model.vdisk import VDisk
 from openvstorage.vpool.operations import lookups, serving
-from openvstorage.vpool.operations.errors import Refused
+from openvstorage.vpool.operations.errors import HasClones, Refused, VDiskRunning
 from openvstorage.vpool.operations.operation import Operation, Step
 
 #: QEMU refuses larger ones.
@@ -118,7 +118,7 @@ class SetAsTemplate(Operation):
         if vdisk.parent_vdisk_guid is not None:
             raise Refused(f"vDisk {vdisk.name} is a clone and can not become a vTemplate")
         if await lookups.clones_of_vdisk(session, vdisk.guid):
-            raise Refused(f"vDisk {vdisk.name} has clones and can not become a vTemplate")
+            raise HasClones(vdisk=vdisk.name)
         vdisk.is_vtemplate = True
         if vdisk.backend_ref is not None:
             await self.context.backend.freeze(session, vdisk.backend_ref)
@@ -170,7 +170,7 @@ class RestartVDisk(Operation):
         vdisk = await lookups.ready_vdisk(session, self.vdisk)
         running = await serving.is_running(self.context, session, self.vdisk)
         if running and not self.args.get("force"):
-            raise Refused(f"vDisk {vdisk.name} is running: restart it with force")
+            raise VDiskRunning(vdisk=vdisk.name)
         self.args["running"] = running
 
     def skips(self, step: Step) -> bool:

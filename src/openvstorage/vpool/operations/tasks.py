@@ -12,15 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select
 from sqlalchemy.exc import OperationalError
 
 from openvstorage.vpool.backends.base import PoolFull
 from openvstorage.vpool.model.base import new_guid
 from openvstorage.vpool.model.task import OperationRow, Task, TaskStatus
 from openvstorage.vpool.operations.context import Context
-from openvstorage.vpool.operations.errors import IdempotencyConflict, OperationError, ServiceStops
-from openvstorage.vpool.operations.journal import Journal
+from openvstorage.vpool.operations.errors import IdempotencyConflict, Interrupted, OperationError, ServiceStops
+from openvstorage.vpool.operations.journal import Journal, fail_task
 from openvstorage.vpool.operations.operation import Operation
 
 log = logging.getLogger(__name__)
@@ -61,10 +61,17 @@ class Tasks:
         self._stopping = asyncio.Event()
 
     async def submit(
-        self, kind: str, args: dict[str, Any], *, vdisk_guid: str | None, idempotency: Idempotency | None
+        self,
+        kind: str,
+        args: dict[str, Any],
+        *,
+        vdisk_guid: str | None,
+        idempotency: Idempotency | None,
+        username: str | None = None,
     ) -> str:
         """Keep a task and start it. :returns: its guid, or the earlier task's for a repeated request.
 
+        :param username: who asks.
         :raises IdempotencyConflict: the key stands for another request.
         :raises PoolFull: there is no room to keep it, and it is none that gives room back.
         """
@@ -77,6 +84,7 @@ class Tasks:
             args=args,
             vdisk_guid=vdisk_guid,
             node_guid=self._context.node.guid,
+            username=username,
             created_at=time.time(),
         )
         try:
@@ -160,7 +168,8 @@ class Tasks:
             if task.status == TaskStatus.PENDING:
                 self._start(task.guid, task.kind, dict(task.args) | {"resumed": True})
             elif task.guid not in in_journal:
-                await self._fail(task.guid, "the service was stopped while the task was under way")
+                async with self._context.db.write() as session:
+                    await fail_task(session, task.guid, Interrupted())
 
     async def purge(self) -> None:
         """Forget results older than a day. What ended before then began before then, which an index knows."""
@@ -195,11 +204,3 @@ class Tasks:
             log.info("task %s (%s) refused: %s", guid, operation.type, error)
         except Exception:
             log.exception("task %s (%s) failed", guid, operation.type)
-
-    async def _fail(self, guid: str, text: str) -> None:
-        async with self._context.db.write() as session:
-            await session.execute(
-                update(Task)
-                .where(Task.guid == guid)
-                .values(status=TaskStatus.FAILURE, result=text, finished_at=time.time())
-            )
