@@ -28,6 +28,7 @@ FEATURES = (
     "durability",
     "grants",
     "idempotency_keys",
+    "internal_snapshots",
     "keep_newer",
     "qos",
     "shared_grants",
