@@ -32,7 +32,7 @@ _FRAGMENTS: tuple[tuple[str, type[Refused]], ...] = (
     ("is being scrubbed", NotYet),
     ("cloned from it, cannot remove", HasClones),
     ("has clones", HasClones),
-    ("Snapshot in use.", InUse),
+    ("Snapshot in use", InUse),
     ("is in use by", InUse),
     ("does not belong to vDisk", NotFound),
     ("Snapshot not found", NotFound),
