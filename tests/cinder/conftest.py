@@ -102,6 +102,14 @@ def make_type(context: Any) -> Callable[..., Any]:
     return make
 
 
+def read_by_user(volume: Any) -> str:
+    """Give what Cinder's message of a volume and the volume itself say to its user of a refusal."""
+    user = cinder_context.RequestContext("user", PROJECT)
+    (message,) = [found for found in db.message_get_all(user) if found["resource_uuid"] == volume.id]
+    assert message["message_level"] == "ERROR"
+    return str(objects.Volume.get_by_id(user, volume.id).metadata["openvstorage_refused"])
+
+
 @pytest.fixture
 def make_group(context: Any, volume_type: Any) -> Callable[..., Any]:
     """Give groups, of a type that asks for consistent snapshots unless told otherwise."""

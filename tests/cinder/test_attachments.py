@@ -12,6 +12,7 @@ import pytest
 from cinder import exception, objects
 from cinder.volume import volume_utils
 from oslo_utils import strutils
+from tests.cinder.conftest import set_up
 from tests.support.patience import PATIENCE
 from tests.support.vpool_service import VpoolService
 
@@ -24,6 +25,7 @@ from openvstorage.edge.nbd import NbdClient
 Make = Callable[..., Any]
 ONE, OTHER = "11111111-0000-4000-8000-000000000000", "22222222-0000-4000-8000-000000000000"
 BLOCK = b"b" * 4096
+MIB = 1024**2
 
 
 @pytest.fixture
@@ -91,6 +93,24 @@ def test_a_host_finds_its_grant_with_what_it_was_told(driver: Any, volume: Any, 
     driver.terminate_connection(volume, None)
     with pytest.raises(NotFound):
         resolve(data)
+
+
+@pytest.mark.parametrize("written", [",{}", "{},,{}", "[::1],{}", "::1 , {} ,"])
+def test_addresses_are_handed_on_as_the_driver_itself_uses_them(
+    written: str, service_section: dict[str, Any], configure: Make, context: Any, make_volume: Make, attach: Make
+) -> None:
+    addresses = {"openvstorage_management_ips": written.format("127.0.0.1", "127.0.0.1")}
+    driver = set_up(configure({**service_section, **addresses}), context)
+    volume = make_volume()
+    volume.update(driver.create_volume(volume))
+    attach(volume, "host1", ONE)
+    data = attach_host(driver, volume, "host1")["data"]
+    port = service_section["openvstorage_port"]
+    ipv6 = [f"https://[::1]:{port}"] if "::1" in written else []
+    assert data["resolvers"] == [*ipv6, f"https://127.0.0.1:{port}"]
+    assert resolve(data) is not None
+    driver.terminate_connection(volume, None)
+    driver.delete_volume(volume)
 
 
 def test_asking_again_gives_the_same_grant(driver: Any, volume: Any, attach: Make) -> None:
@@ -198,6 +218,18 @@ def test_a_read_only_volume_cannot_be_written(driver: Any, volume: Any, attach: 
     driver.terminate_connection(volume, None)
 
 
+def test_an_attachment_that_is_asked_for_read_only_cannot_write(driver: Any, volume: Any, attach: Make) -> None:
+    """As the attachments API hands its mode on: in the connector, and nowhere else."""
+    attach(volume, "host1", ONE)
+    with open_as(driver.initialize_connection(volume, {"host": "host1", "mode": "ro"})) as disk:
+        assert disk.info.read_only
+    assert [grant.mode for grant in grants(driver, volume)] == ["ro"]
+    driver.terminate_connection(volume, {"host": "host1"})
+    with open_as(driver.initialize_connection(volume, {"host": "host1", "mode": "rw"})) as disk:
+        disk.write(0, BLOCK)
+    driver.terminate_connection(volume, None)
+
+
 def test_deleting_an_attached_volume_is_refused(driver: Any, volume: Any, attach: Make, context: Any) -> None:
     attach(volume, "host1", ONE)
     attach_host(driver, volume, "host1")
@@ -239,6 +271,36 @@ def test_hosts_of_an_old_cluster_get_the_edge_of_the_node_that_serves_now(
     assert data["transport"] == "tcp"
     assert socket.inet_aton(data["hosts"][0])
     assert standin_driver.terminate_connection(volume, {"host": "host1"}) is False
+
+
+def test_a_thin_volume_stays_thin_when_cinder_copies_it(
+    driver: Any, volume: Any, make_volume: Make, context: Any, service: VpoolService
+) -> None:
+    """All of it is read and written, as in a migration; a backup is restored through the same file."""
+
+    def used() -> int:
+        return sum(path.stat().st_blocks * 512 for path in service.data.rglob("*") if path.is_file())
+
+    copy = make_volume()
+    copy.update(driver.create_volume(copy))
+    copy.save()
+    properties = {"host": "cinder1", "ip": "127.0.0.1"}
+    source, _volume = driver._attach_volume(context, volume, properties)
+    source["device"]["path"].seek(500 * MIB)
+    source["device"]["path"].write(BLOCK)
+    source["device"]["path"].seek(0)
+    target, _volume = driver._attach_volume(context, copy, properties)
+    before = used()
+    volume_utils.copy_volume(source["device"]["path"], target["device"]["path"], 1024, "4M")
+    for attachment, of in ((source, volume), (target, copy)):
+        driver._detach_volume(context, attachment, of, properties, force=True)
+    assert used() - before < 32 * MIB
+    with transfer(driver.pool, copy.provider_id, "ro") as grant:
+        opened = NbdClient.connect(grant.host, grant.port, grant.export_name)
+        assert opened.read(500 * MIB, 8192) == BLOCK + bytes(4096)
+        opened.close()
+    for done in (volume, copy):
+        driver.delete_volume(done)
 
 
 def test_cinder_copies_a_volume_through_os_brick(driver: Any, volume: Any, make_volume: Make, context: Any) -> None:

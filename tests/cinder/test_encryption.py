@@ -14,9 +14,10 @@ from cinder.db import api as db
 from cinder.keymgr import conf_key_mgr
 from cinder.volume import volume_types
 from oslo_config import cfg
-from tests.cinder.conftest import GIB, FakeGlance
+from tests.cinder.conftest import GIB, FakeGlance, read_by_user
 
 from openvstorage.cinder import transfer
+from openvstorage.cinder.refusal import TypeRefused
 from openvstorage.edge import qemu_img
 
 Make = Callable[..., Any]
@@ -138,18 +139,43 @@ def test_an_image_of_another_format_than_it_says_is_refused(
     driver.delete_volume(volume)
 
 
+@pytest.mark.parametrize("provider", ["luks2", "plain"])
 def test_a_provider_that_nova_cannot_open_here_is_refused_and_leaves_nothing(
-    driver: Any, make_volume: Make, encrypted_type: str, context: Any
+    driver: Any, make_volume: Make, encrypted_type: str, context: Any, provider: str
 ) -> None:
-    volume = make_volume(volume_type_id=make_type(context, "luks2"), encryption_key_id="0" * 8)
-    with pytest.raises(exception.VolumeDriverException, match="luks2"):
+    volume = make_volume(volume_type_id=make_type(context, provider), encryption_key_id="0" * 8)
+    with pytest.raises(TypeRefused, match=f"{provider}.*'luks'"):
         driver.create_volume(volume)
     assert driver.pool.client.vdisks.find(volume.name, driver.pool.vpool_guid) is None
+    assert provider in read_by_user(volume)
+
+
+@pytest.mark.parametrize("adds", [True, False])
+def test_the_copy_that_a_retype_between_encryptions_makes_is_refused(
+    driver: Any, make_volume: Make, encrypted_type: str, make_encrypted: Make, context: Any, adds: bool
+) -> None:
+    """Cinder makes a volume of the new type and copies; the user knows the original only."""
+    original, wanted = (make_volume, make_encrypted) if adds else (make_encrypted, make_volume)
+    volume = original()
+    copy = wanted(migration_status=f"target:{volume.id}")
+    with pytest.raises(TypeRefused, match="encryption"):
+        driver.create_volume(copy)
+    assert driver.pool.client.vdisks.find(copy.name, driver.pool.vpool_guid) is None
+    assert "encryption" in read_by_user(volume)
+    with pytest.raises(TypeRefused, match="encryption"):
+        driver.before_volume_copy(context, volume, copy, remote="dest")
+
+
+def test_a_copy_to_another_backend_with_the_same_encryption_is_made(driver: Any, make_encrypted: Make) -> None:
+    volume = make_encrypted()
+    copy = created(driver, make_encrypted(migration_status=f"target:{volume.id}"))
+    driver.before_volume_copy(None, volume, copy, remote="dest")
+    driver.delete_volume(copy)
 
 
 def test_an_old_cluster_has_no_encrypted_volumes(standin_driver: Any, make_encrypted: Make) -> None:
     volume = make_encrypted()
-    with pytest.raises(exception.VolumeDriverException, match="NBD"):
+    with pytest.raises(TypeRefused, match="NBD"):
         standin_driver.create_volume(volume)
     assert standin_driver.pool.client.vdisks.find(volume.name, standin_driver.pool.vpool_guid) is None
 

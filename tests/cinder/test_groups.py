@@ -77,6 +77,11 @@ def test_a_group_is_snapshot_and_made_again_from_it(
     assert [read(driver, copy.provider_id) for copy in copies] == [b"before 0", b"before 1", b"before 2"]
     assert {driver.pool.client.vdisks.get(copy.provider_id).size for copy in copies} == {2 * GIB}
 
+    driver.initialize_connection_snapshot(snapshots[0], {"host": "backup1"})
+    update, updates = driver.delete_group_snapshot(context, group_snapshot, snapshots)
+    assert update == {"status": "error_deleting"}
+    assert [entry["status"] for entry in updates] == ["available", "deleted", "deleted"], "one is read by somebody"
+    driver.terminate_connection_snapshot(snapshots[0], {"host": "backup1"})
     assert driver.delete_group_snapshot(context, group_snapshot, snapshots)[0] == {"status": "deleted"}
     assert labels(driver, volumes[0]) == []
     update, updates = driver.delete_group(context, group, volumes + copies)

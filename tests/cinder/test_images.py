@@ -17,6 +17,7 @@ from cinder import utils as cinder_utils
 from eventlet import tpool
 from tests.cinder.conftest import GIB, FakeGlance
 from tests.support.patience import PATIENCE
+from tests.support.vpool_service import VpoolService
 
 from openvstorage.cinder import transfer
 from openvstorage.edge import qemu_img
@@ -54,6 +55,11 @@ def content(driver: Any, volume: Any, length: int) -> bytes:
             return file.read(length)
     finally:
         path.unlink()
+
+
+def used(service: VpoolService) -> int:
+    """Give the bytes that the vPool's directory takes of its disk."""
+    return sum(path.stat().st_blocks * 512 for path in service.data.rglob("*") if path.is_file())
 
 
 def new_volume(driver: Any, make_volume: Make, size: int = 1) -> Any:
@@ -160,6 +166,22 @@ def test_reimage_leaves_nothing_of_the_old_image(
     assert streamed(driver, context, volume, glance, "old")
     driver.copy_image_to_volume(context, volume, glance, "new", disable_sparse=True)
     assert content(driver, volume, len(new)) == new
+    driver.delete_volume(volume)
+
+
+def test_a_thin_image_stays_thin_over_an_older_one(
+    driver: Any, make_volume: Make, glance: FakeGlance, context: Any, tmp_path: Path, service: VpoolService
+) -> None:
+    image = tmp_path / "thin.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(image), "1G"], check=True)
+    glance.add("old", b"old!" * (4 * MIB))
+    glance.add("thin", image.read_bytes(), disk_format="qcow2")
+    volume = make_volume()
+    before = used(service)
+    assert streamed(driver, context, volume, glance, "old")
+    driver.copy_image_to_volume(context, volume, glance, "thin", disable_sparse=True)
+    assert content(driver, volume, 17 * MIB) == bytes(17 * MIB)
+    assert used(service) - before < 64 * MIB
     driver.delete_volume(volume)
 
 

@@ -90,6 +90,24 @@ def test_wrong_password_is_named(configure: Configure, context: Any, standin_sec
     assert "guess" not in words
 
 
+def test_a_dollar_in_a_password_is_explained_and_nothing_of_it_shown(
+    configure: Configure, context: Any, standin_section: Section, caplog: pytest.LogCaptureFixture
+) -> None:
+    """oslo.config reads what follows it as the name of an option: of none, or of one that there is."""
+    words = fault(configure, context, standin_section, password="open$sesame")
+    assert "openvstorage_password" in words
+    assert "$$" in words
+    assert "sesame" not in words + caplog.text
+    assert "$$" in fault(configure, context, standin_section, password="open$host")
+
+
+def test_a_dollar_that_is_written_twice_is_one_of_the_password(configure: Configure, standin_section: Section) -> None:
+    backend = configure({**standin_section, "password": "open$$sesame"})
+    opts.register(backend)
+    assert backend.openvstorage_password == "open$sesame"
+    assert opts.make_client(backend)
+
+
 def test_unknown_vpool_is_named_with_those_that_exist(
     configure: Configure, context: Any, standin_section: Section, standin: StandIn
 ) -> None:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from cinder import exception
-from tests.cinder.conftest import GIB
+from cinder import exception, objects
+from cinder.volume import volume_types
+from cinder.volume.flows.manager import create_volume
+from taskflow.types.failure import Failure
+from tests.cinder.conftest import GIB, FakeGlance, read_by_user
 
-from openvstorage.client import Qos
+from openvstorage.cinder.refusal import TypeRefused
+from openvstorage.client import Durability, Qos
 from openvstorage.edge.errors import EdgeError
 from openvstorage.edge.nbd import NbdClient
 
 Make = Callable[..., Any]
+MISMATCH = exception.ManageExistingVolumeTypeMismatch
 
 
 def qos_of(driver: Any, volume: Any) -> Qos | None:
@@ -83,6 +89,154 @@ def test_a_cluster_without_qos_does_not_pretend(
         standin_driver.create_volume(make_volume(volume_type_id=limited.id))
 
 
+NONSENSE = [
+    {"total_iops_sec": "abc"},
+    {"write_bytes_sec": "-1"},
+    {"read_iops_sec": "1.5"},
+    {"total_bytes_sec": "9" * 30},
+    {"read_iops_sec_per_gb": "many"},
+    {"total_iops_sec": "100", "write_iops_sec": "50"},
+]
+
+
+@pytest.mark.parametrize("specs", NONSENSE)
+def test_limits_that_are_none_are_refused_in_words_and_nothing_is_made(
+    driver: Any, make_volume: Make, make_type: Make, context: Any, specs: dict[str, str]
+) -> None:
+    volume = make_volume(volume_type_id=make_type(**specs).id)
+    key = next(iter(specs))
+    with pytest.raises(TypeRefused, match=key):
+        driver.create_volume(volume)
+    assert driver.pool.client.vdisks.find(volume.name, driver.pool.vpool_guid) is None
+    assert key in read_by_user(volume)
+
+
+def test_cinder_does_not_try_elsewhere_what_no_backend_can_do(make_volume: Make, context: Any) -> None:
+    """As the flow of its volume manager decides."""
+    asked: list[Any] = []
+    scheduler = SimpleNamespace(create_volume=lambda *args, **options: asked.append(args))
+    task = create_volume.OnFailureRescheduleTask(context, None, None, scheduler, do_reschedule=True)
+    volume = make_volume()
+    try:
+        raise TypeRefused(reason="it is nonsense")
+    except TypeRefused:
+        failures = {"create": Failure()}
+    assert task.revert(context, None, failures, volume, request_spec={}, filter_properties={}) is False
+    assert asked == []
+    assert objects.Volume.get_by_id(context, volume.id).status == "error"
+
+
+def test_every_way_to_a_volume_refuses_such_a_type(
+    driver: Any, make_volume: Make, make_snapshot: Make, make_type: Make, context: Any, glance: FakeGlance
+) -> None:
+    nonsense = make_type(total_iops_sec="abc")
+    source = created(driver, make_volume)
+    snapshot = make_snapshot(source)
+    snapshot.update(driver.create_snapshot(snapshot))
+    image = glance.add("raw", b"x" * 512)
+    name, guid = foreign(driver)
+
+    def refused(way: Callable[[Any], Any], error: type[Exception] = TypeRefused) -> None:
+        volume = make_volume(volume_type_id=nonsense.id)
+        with pytest.raises(error, match="abc"):
+            way(volume)
+        assert driver.pool.client.vdisks.find(volume.name, driver.pool.vpool_guid) is None
+
+    refused(lambda volume: driver.create_cloned_volume(volume, source))
+    refused(lambda volume: driver.create_volume_from_snapshot(volume, snapshot))
+    refused(lambda volume: driver.clone_image(context, volume, (None, None), image, glance))
+    refused(lambda volume: driver.manage_existing(volume, {"source-name": name}), MISMATCH)
+    with pytest.raises(TypeRefused, match="abc"):
+        driver.retype(context, source, nonsense, {}, {})
+    assert "abc" in read_by_user(source)
+    assert driver.retype(context, source, make_type(), {}, {}) == (True, None)
+    assert objects.Volume.get_by_id(context, source.id).metadata == {}, "what is no longer so is not said any more"
+    driver.delete_snapshot(snapshot)
+    driver.delete_volume(source)
+    driver.pool.client.vdisks.delete(guid)
+
+
+def test_a_volume_does_not_grow_while_its_limits_are_none(driver: Any, make_volume: Make, make_type: Make) -> None:
+    volume = created(driver, make_volume)
+    volume.volume_type_id = make_type(total_iops_sec="abc").id
+    with pytest.raises(TypeRefused, match="abc"):
+        driver.extend_volume(volume, 2)
+    assert driver.pool.size(volume.provider_id) == 1
+    driver.delete_volume(volume)
+
+
+def durability_of(driver: Any, volume: Any) -> Durability | None:
+    return driver.pool.client.vdisks.get(volume.provider_id).durability  # type: ignore[no-any-return]
+
+
+def test_durability_is_that_of_the_type_and_changes_live(
+    driver: Any, make_volume: Make, make_snapshot: Make, context: Any, attach: Make
+) -> None:
+    kinds = {value: type_with(context, value) for value in Durability}
+    default = make_volume()
+    default.update(driver.create_volume(default))
+    for value, kind in kinds.items():
+        volume = created(driver, make_volume, volume_type_id=kind.id)
+        assert durability_of(driver, volume) == value
+        copy = make_volume(volume_type_id=kind.id)
+        copy.update(driver.create_cloned_volume(copy, default))
+        assert durability_of(driver, copy) == value, "a copy has the durability of its own type"
+        attach(volume, "host1", "11111111-0000-4000-8000-000000000000")
+        data = driver.initialize_connection(volume, {"host": "host1"})["data"]
+        other = next(kind for other, kind in kinds.items() if other != value)
+        assert driver.retype(context, volume, other, {}, {}) == (True, None)
+        assert durability_of(driver, volume) != value
+        with NbdClient.connect(data["hosts"][0], int(data["ports"][0]), data["name"]) as disk:
+            disk.write(0, b"x" * 4096)
+        driver.terminate_connection(volume, None)
+        for done in (copy, volume):
+            driver.delete_volume(done)
+    name, _guid = foreign(driver, GIB)
+    taken = make_volume(volume_type_id=kinds[Durability.FLUSHED].id)
+    taken.update(driver.manage_existing(taken, {"source-name": name}))
+    assert durability_of(driver, taken) == Durability.FLUSHED
+    for done in (taken, default):
+        driver.delete_volume(done)
+
+
+def test_a_retype_to_a_type_without_durability_takes_the_default(
+    driver: Any, make_volume: Make, make_type: Make, context: Any
+) -> None:
+    default = created(driver, make_volume)
+    volume = created(driver, make_volume, volume_type_id=type_with(context, Durability.FLUSHED).id)
+    assert driver.retype(context, volume, make_type(), {}, {}) == (True, None)
+    assert durability_of(driver, volume) == durability_of(driver, default)
+    for done in (volume, default):
+        driver.delete_volume(done)
+
+
+def type_with(context: Any, durability: str) -> Any:
+    kind = volume_types.create(context, f"type-{uuid.uuid4()}", {"openvstorage:durability": str(durability)})
+    return objects.VolumeType.get_by_id(context, kind["id"])
+
+
+def test_durability_that_there_is_not_is_refused_in_words(
+    driver: Any, standin_driver: Any, make_volume: Make, context: Any
+) -> None:
+    volume = make_volume(volume_type_id=type_with(context, "eternal").id)
+    with pytest.raises(TypeRefused, match="'eternal', it may be acknowledged or flushed"):
+        driver.create_volume(volume)
+    on_old_cluster = make_volume(volume_type_id=type_with(context, Durability.FLUSHED).id)
+    with pytest.raises(TypeRefused, match="does not know"):
+        standin_driver.create_volume(on_old_cluster)
+    assert "does not know" in read_by_user(on_old_cluster)
+
+
+def test_durability_is_explained_where_the_vpool_knows_it(driver: Any, standin_driver: Any) -> None:
+    driver.init_capabilities()
+    told = driver.capabilities["properties"]["openvstorage:durability"]
+    assert told["enum"] == ["acknowledged", "flushed"]
+    assert all(value in told["description"] for value in Durability)
+    assert driver.capabilities["vendor_prefix"] == "openvstorage"
+    standin_driver.init_capabilities()
+    assert "openvstorage:durability" not in standin_driver.capabilities["properties"]
+
+
 def test_moving_between_backends_on_one_vpool_copies_nothing(driver: Any, make_volume: Make, context: Any) -> None:
     volume = created(driver, make_volume)
     stats = driver.get_volume_stats(refresh=True)
@@ -107,6 +261,8 @@ def test_a_snapshot_is_read_while_its_volume_goes_on(driver: Any, make_volume: M
         with NbdClient.connect(info["hosts"][0], int(info["ports"][0]), info["name"]) as reader:
             assert reader.info.read_only
             assert reader.read(0, 512).strip() == b"old"
+            with pytest.raises(exception.SnapshotIsBusy, match="in use"):
+                driver.delete_snapshot(snapshot)
             driver.terminate_connection_snapshot(snapshot, {"host": "backup1"})
             with pytest.raises(EdgeError):
                 reader.read(0, 512)
@@ -172,6 +328,49 @@ def test_lists_say_what_can_be_managed(any_driver: Any, make_volume: Make, make_
     assert found["source_reference"] == {"source-name": name}
     any_driver.pool.client.vdisks.delete(guid)
     any_driver.delete_volume(volume)
+
+
+def test_what_another_backend_of_the_vpool_manages_is_not_offered(
+    driver: Any, make_volume: Make, make_snapshot: Make
+) -> None:
+    """Cinder hands over the volumes and snapshots of the asked backend only."""
+    volume = created(driver, make_volume, host="other@backend#pool")
+    nameless = make_volume(host="other@backend#pool")
+    driver.create_volume(nameless)  # as the driver of 2017 left them: Cinder knows no guid
+    snapshot = make_snapshot(volume)
+    snapshot.update(driver.create_snapshot(snapshot))
+    snapshot.save()
+    paging = (None, 1000, 0, ["size"], ["asc"])
+    entries = {entry["reference"]["source-name"]: entry for entry in driver.get_manageable_volumes([], *paging)}
+    assert [entries[each.name]["cinder_id"] for each in (volume, nameless)] == [volume.id, nameless.id]
+    assert not any(entries[each.name]["safe_to_manage"] for each in (volume, nameless))
+    for each in (volume, nameless):
+        with pytest.raises(exception.ManageExistingAlreadyManaged):
+            driver.manage_existing_get_size(make_volume(), {"source-name": each.name})
+    listed = {entry["reference"]["source-name"]: entry for entry in driver.get_manageable_snapshots([], *paging)}
+    assert listed[snapshot.name]["cinder_id"] == snapshot.id
+    with pytest.raises(exception.ManageExistingInvalidReference, match="managed already"):
+        driver.manage_existing_snapshot(make_snapshot(volume), {"source-id": snapshot.provider_id})
+    driver.delete_snapshot(snapshot)
+    for each in (volume, nameless):
+        driver.delete_volume(each)
+
+
+def test_what_the_vpool_took_for_a_clone_is_not_offered_and_not_accepted(
+    driver: Any, make_volume: Make, make_snapshot: Make
+) -> None:
+    volume = created(driver, make_volume)
+    copy = make_volume()
+    copy.update(driver.create_cloned_volume(copy, volume))
+    (internal,) = driver.pool.client.snapshots.list(volume.provider_id)
+    assert internal.for_clone
+    listed = driver.get_manageable_snapshots([], None, 1000, 0, ["size"], ["asc"])
+    assert {"source-name": volume.name} not in [entry["source_reference"] for entry in listed]
+    for reference in ({"source-id": internal.guid}, {"source-name": internal.label}):
+        with pytest.raises(exception.ManageExistingInvalidReference):
+            driver.manage_existing_snapshot(make_snapshot(volume), reference)
+    for each in (copy, volume):
+        driver.delete_volume(each)
 
 
 def test_a_foreign_snapshot_is_managed(any_driver: Any, make_volume: Make, make_snapshot: Make) -> None:

@@ -55,6 +55,18 @@ def nova_conf(directory: Path, compute_driver: str) -> str:
     return str(path)
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_host_that_cannot_make_config_drives_is_told_so_at_the_start(tmp_path: Path, there: bool) -> None:
+    program = tmp_path / "genisoimage"
+    if there:
+        program.write_text("#!/bin/sh")
+        program.chmod(0o755)
+    settings = Path(nova_conf(tmp_path, "libvirt.LibvirtDriver"))
+    settings.write_text(settings.read_text().replace("[DEFAULT]", f"[DEFAULT]\nmkisofs_cmd = {program}"))
+    said = run(NOVA_COMPUTE, str(settings), directory=tmp_path)
+    assert (f"{program} is missing, install it" in said) is not there
+
+
 def test_nova_compute_with_libvirt_has_the_driver(tmp_path: Path) -> None:
     check = f"""
     from nova.virt.libvirt import driver

@@ -39,6 +39,8 @@ PACKAGES = (
 
 # What running guests needs besides. None of libvirt's packages that set up the machine's own daemon is among them.
 INSTANCE_PACKAGES = (
+    # Makes config drives, for instances that ask for one.
+    "genisoimage",
     "libvirt-daemon",
     "libvirt-daemon-driver-qemu",
     "python3-libvirt",

@@ -50,7 +50,7 @@ def connect(
     vdisk_guid = pool.vdisk(volume)
     data: dict[str, Any] = {"volume_id": volume.id, "vdisk": vdisk_guid, "discard": True}
     if pool.has_grants:
-        mode: Mode = "ro" if _read_only(volume) else "rw"
+        mode: Mode = "ro" if _read_only(volume, connector) else "rw"
         consumer = _consumer(volume, connector)
 
         def create() -> Grant:
@@ -183,11 +183,19 @@ def _edge(location: EdgeLocation) -> dict[str, Any]:
     }
 
 
-def _read_only(volume: Any) -> bool:
-    """Apply Cinder's own rule for the access mode that it tells Nova beside our connection properties."""
+def _read_only(volume: Any, connector: dict[str, Any]) -> bool:
+    """Tell whether an attachment is for reading: by the volume's flag, else by what was asked for with the attachment.
+
+    The flag's rule is Cinder's own for the access mode that it tells Nova beside our connection properties. A volume
+    that has the flag, set or not, gets "ro" into its connectors by Cinder itself, whatever was asked for.
+    """
     metadata = volume.admin_metadata or {}
     mode = metadata.get("attached_mode")
-    return mode == "ro" if mode is not None else metadata.get("readonly") == "True"
+    if mode is not None:
+        return bool(mode == "ro")
+    if "readonly" in metadata:
+        return bool(metadata["readonly"] == "True")
+    return connector.get("mode") == "ro"
 
 
 def _consumer(volume: Any, connector: dict[str, Any]) -> str:

@@ -12,12 +12,14 @@ from oslo_log import log as logging
 
 from openvstorage import __version__
 from openvstorage.brick.registration import register as register_connector
-from openvstorage.cinder import connection, encryption, images, opts, recovery, stats
+from openvstorage.cinder import connection, durability, encryption, images, opts, recovery, stats
 from openvstorage.cinder.errors import SetupError, setup_fault, translated
 from openvstorage.cinder.groups import GroupOperations
 from openvstorage.cinder.manage import ManageOperations
 from openvstorage.cinder.pool import Pool
-from openvstorage.client import ConfigurationError, NotFound, OpenvStorageError
+from openvstorage.cinder.refusal import forget, told
+from openvstorage.client import ConfigurationError, Durability, NotFound, OpenvStorageError
+from openvstorage.client.endpoints import management_urls
 
 __all__ = ["OpenvStorageEdgeVolumeDriver"]
 
@@ -101,8 +103,11 @@ class OpenvStorageEdgeVolumeDriver(GroupOperations, ManageOperations, driver.Vol
         """Make an empty volume, with a LUKS header if it is to be encrypted.
 
         What an earlier attempt may have left of it is replaced.
+
+        :raises TypeRefused: its type asks for what cannot be had; nothing is made, and Cinder does not try elsewhere.
         """
-        with translated(f"create volume {volume.name}"), ExitStack() as undo:
+        with translated(f"create volume {volume.name}"), told(volume), ExitStack() as undo:
+            encryption.check(self.pool, volume)
             guid = self.pool.create(volume)
             if encryption.is_encrypted(volume):
                 undo.callback(self._discard, guid)
@@ -120,27 +125,42 @@ class OpenvStorageEdgeVolumeDriver(GroupOperations, ManageOperations, driver.Vol
 
     def extend_volume(self, volume: Any, new_size: int) -> None:
         """Grow a volume, attached or not, to ``new_size`` GiB."""
-        with translated(f"extend volume {volume.name} to {new_size} GiB"):
+        with translated(f"extend volume {volume.name} to {new_size} GiB"), told(volume):
             self.pool.extend(volume, new_size)
 
     def retype(self, context: Any, volume: Any, new_type: Any, diff: Any, host: Any) -> tuple[bool, None]:
-        """Change the type of a volume, attached or not: back-end QoS reaches a running guest at once."""
-        with translated(f"retype volume {volume.name}"):
-            return self.pool.retype(volume, new_type.id), None
+        """Change the type of a volume, attached or not: limits and durability reach a running guest at once.
+
+        Types with another encryption do not come here: Cinder then copies, which ``before_volume_copy`` refuses.
+
+        :raises TypeRefused: the type asks for what cannot be had; the volume stays as it is.
+        """
+        with translated(f"retype volume {volume.name}"), told(volume):
+            done = self.pool.retype(volume, new_type.id)
+        forget(volume)
+        return done, None
 
     def migrate_volume(self, context: Any, volume: Any, host: dict[str, Any]) -> tuple[bool, None]:
         """Move a volume to another backend on the same vPool, which moves nothing; else let Cinder copy it."""
         there = host["capabilities"].get("location_info")
         return there == stats.location_info(self.pool), None
 
+    def before_volume_copy(self, context: Any, src_vol: Any, dest_vol: Any, remote: str | None = None) -> None:
+        """Refuse a copy to a type with another encryption, which Cinder could make between devices of the host only.
+
+        :raises TypeRefused: it is one; nothing has been copied.
+        """
+        with told(dest_vol):
+            encryption.check_copy(src_vol, dest_vol)
+
     def create_cloned_volume(self, volume: Any, src_vref: Any) -> dict[str, Any]:
         """Make a volume from another one, in constant time; it may be larger. Encrypted ones keep their header."""
-        with translated(f"clone volume {src_vref.name} to {volume.name}"):
+        with translated(f"clone volume {src_vref.name} to {volume.name}"), told(volume):
             return {"provider_id": self.pool.clone(volume, self.pool.vdisk(src_vref))}
 
     def create_volume_from_snapshot(self, volume: Any, snapshot: Any) -> dict[str, Any]:
         """Make a volume from a snapshot, in constant time; it may be larger. Encrypted ones keep their header."""
-        with translated(f"create volume {volume.name} from snapshot {snapshot.name}"):
+        with translated(f"create volume {volume.name} from snapshot {snapshot.name}"), told(volume):
             return {"provider_id": self.pool.clone(volume, *self.pool.snapshot(snapshot))}
 
     # Snapshots
@@ -178,7 +198,7 @@ class OpenvStorageEdgeVolumeDriver(GroupOperations, ManageOperations, driver.Vol
         :raises ImageUnacceptable: the image is too large or not what it claims to be; nothing is left behind.
         """
         uses_cache = bool(self.configuration.safe_get("image_volume_cache_enabled"))
-        with translated(f"create volume {volume.name} from image {image_meta['id']}"):
+        with translated(f"create volume {volume.name} from image {image_meta['id']}"), told(volume):
             if not images.can_stream(self.pool, image_meta, image_location, uses_cache):
                 return None, False
             guid = self.pool.create(volume)
@@ -264,12 +284,20 @@ class OpenvStorageEdgeVolumeDriver(GroupOperations, ManageOperations, driver.Vol
         """Refresh what ``get_volume_stats`` gives; never raises for faults of the cluster."""
         self._stats = stats.collect(self.pool, self.configuration, self.VERSION)
 
+    def _init_vendor_properties(self) -> tuple[dict[str, Any], str]:
+        """Give what volume types may ask of this backend by extra specs, with its help, for the capabilities API."""
+        properties: dict[str, Any] = {}
+        if self.pool.has(durability.FEATURE):
+            values = [str(value) for value in Durability]
+            self._set_property(properties, durability.EXTRA_SPEC, "Durability", durability.HELP, "string", enum=values)
+        return properties, "openvstorage"
+
     def _resolver(self) -> dict[str, Any]:
         """Give the properties by which a host, which has no account, asks where its grant is served now."""
         addresses, port = self.configuration.openvstorage_management_ips, self.configuration.openvstorage_port
         ca_file = self.configuration.openvstorage_ca_file
         return {
-            "resolvers": [f"https://{_bracketed(address.strip())}:{port}" for address in addresses],
+            "resolvers": management_urls(addresses, port),
             "ca": Path(ca_file).read_text() if ca_file else None,
         }
 
@@ -279,7 +307,3 @@ class OpenvStorageEdgeVolumeDriver(GroupOperations, ManageOperations, driver.Vol
             self.pool.client.vdisks.delete(vdisk_guid, force=True)
         except OpenvStorageError as error:
             LOG.warning("vDisk %s stays until its volume is deleted: %s", vdisk_guid, error)
-
-
-def _bracketed(address: str) -> str:
-    return f"[{address}]" if ":" in address else address

@@ -14,17 +14,19 @@ from tempfile import NamedTemporaryFile, TemporaryDirectory
 from typing import Any
 
 from castellan import key_manager
-from cinder import exception
+from cinder import context as cinder_context
+from cinder import exception, objects
 from cinder.image import image_utils
-from cinder.volume import volume_utils
+from cinder.volume import volume_types, volume_utils
 from oslo_config import cfg
 
 from openvstorage.cinder.pool import Pool
+from openvstorage.cinder.refusal import TypeRefused
 from openvstorage.cinder.transfer import opened
 from openvstorage.edge import qemu_img
 from openvstorage.edge.location import NbdLocation
 
-__all__ = ["fill", "format_vdisk", "is_encrypted"]
+__all__ = ["check", "check_copy", "fill", "format_vdisk", "is_encrypted"]
 
 
 def is_encrypted(volume: Any) -> bool:
@@ -32,13 +34,44 @@ def is_encrypted(volume: Any) -> bool:
     return bool(volume.encryption_key_id)
 
 
-def format_vdisk(pool: Pool, vdisk_guid: str, volume: Any) -> None:
-    """Write a LUKS header for the volume's key to its vDisk. Takes seconds of processor time.
+def check(pool: Pool, volume: Any) -> None:
+    """Look before a volume is made whether its encryption can be had here. Changes nothing.
 
-    :raises VolumeDriverException: the type asks for another provider than LUKS, or the cluster has no NBD.
+    :raises TypeRefused: its type asks for another provider than LUKS (version 1), the only one that Cinder fills images
+        into; or the cluster has no NBD; or the volume is the copy of one with another encryption.
     """
+    status = volume.migration_status or ""
+    if status.startswith("target:"):
+        original = objects.Volume.get_by_id(cinder_context.get_admin_context(), status.removeprefix("target:"))
+        check_copy(original, volume)
+    if not is_encrypted(volume):
+        return
     if not pool.has_grants:
-        raise exception.VolumeDriverException(message="encrypted volumes need a cluster that serves NBD")
+        raise TypeRefused(reason="it is encrypted, which needs a cluster that serves NBD")
+    try:
+        volume_utils.check_encryption_provider(volume, volume.obj_context)
+    except exception.VolumeDriverException as error:
+        words = (
+            f"its encryption cannot be used here ({error.msg}); the provider has to be 'luks', with cipher and key size"
+        )
+        raise TypeRefused(reason=words) from error
+
+
+def check_copy(source: Any, target: Any) -> None:
+    """Refuse a copy between types of different encryption, for which Cinder would need both as devices of its host.
+
+    :raises TypeRefused: the types differ so.
+    """
+    admin = cinder_context.get_admin_context()
+    if volume_types.volume_types_encryption_changed(admin, source.volume_type_id, target.volume_type_id):
+        raise TypeRefused(
+            reason="a retype cannot add, remove or change encryption here; make a new volume of that type and copy the "
+            "data within an instance"
+        )
+
+
+def format_vdisk(pool: Pool, vdisk_guid: str, volume: Any) -> None:
+    """Write a LUKS header for the volume's key to its vDisk, after ``check``. Takes seconds of processor time."""
     context = volume.obj_context
     wanted = volume_utils.check_encryption_provider(volume, context)
     spec = image_utils.decode_cipher(wanted["cipher"], wanted["key_size"])

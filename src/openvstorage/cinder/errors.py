@@ -44,7 +44,7 @@ def setup_fault(error: OpenvStorageError) -> str:
     if isinstance(error, CertificateError):
         return f"{error}. Set openvstorage_ca_file to the CA that signed it, and use addresses that it names"
     if isinstance(error, AuthenticationError):
-        return f"{error}. Check openvstorage_username and openvstorage_password"
+        return f"{error}. Check openvstorage_username and openvstorage_password, in which a $ is written $$"
     if isinstance(error, UnexpectedAnswer):
         return f"{error}. Check openvstorage_management_ips and openvstorage_port: something else listens there"
     if isinstance(error, TransportError):

@@ -16,6 +16,7 @@ from oslo_log import log as logging
 
 from openvstorage.cinder.errors import translated
 from openvstorage.cinder.pool import OnPool
+from openvstorage.cinder.refusal import TypeRefused, told
 from openvstorage.client import NotFound, OpenvStorageError
 
 __all__ = ["GroupOperations"]
@@ -60,7 +61,10 @@ class GroupOperations(OnPool):
         return {"status": fields.GroupSnapshotStatus.AVAILABLE}, updates
 
     def delete_group_snapshot(self, context: Any, group_snapshot: Any, snapshots: Iterable[Any]) -> Updates:
-        """Delete the snapshots of a group snapshot. One that cannot go is put into error, the others go."""
+        """Delete the snapshots of a group snapshot. One that cannot go is put into error, the others go.
+
+        One that somebody reads stays available, as a single one does.
+        """
         self._require_consistency(group_snapshot)
         updates = [self._deleted(snapshot, self.pool.delete_snapshot, "error_deleting") for snapshot in snapshots]
         deleted, failed = fields.GroupSnapshotStatus.DELETED, fields.GroupSnapshotStatus.ERROR_DELETING
@@ -108,9 +112,10 @@ class GroupOperations(OnPool):
         updates: list[Update] = []
         try:
             for volume, (vdisk_guid, snapshot_guid) in zip(volumes, origins, strict=True):
-                guid = self.pool.clone(volume, vdisk_guid, snapshot_guid)
+                with told(volume):
+                    guid = self.pool.clone(volume, vdisk_guid, snapshot_guid)
                 updates.append({"id": volume.id, "status": "available", "provider_id": guid})
-        except OpenvStorageError:
+        except (OpenvStorageError, TypeRefused):
             for update in updates:
                 self._discard_vdisk(update["provider_id"])
             raise
@@ -121,6 +126,9 @@ class GroupOperations(OnPool):
         try:
             with translated(f"delete {thing.name}"):
                 delete(thing)
+        except exception.SnapshotIsBusy as error:
+            LOG.error("Snapshot %s of a group stays: %s", thing.name, error)
+            return {"id": thing.id, "status": fields.SnapshotStatus.AVAILABLE}
         except exception.CinderException as error:
             LOG.error("Cannot delete %s of a group: %s", thing.name, error)
             return {"id": thing.id, "status": failed}

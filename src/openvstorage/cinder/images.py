@@ -91,7 +91,7 @@ def download(pool: Pool, context: Any, volume: Any, image_service: Any, image_id
             stream(pool, vdisk_guid, context, volume, image_service, image_id, is_new=False)
         elif pool.has_grants:
             with reached(pool, vdisk_guid, "rw") as target:
-                _convert(context, volume, image_service, image_id, target, disable_sparse)
+                _convert(context, volume, image_service, image_id, target)
         else:
             _convert_for_edge(context, volume, image_service, meta, edge_location(pool, vdisk_guid).uri, disable_sparse)
 
@@ -179,7 +179,9 @@ class _InspectedSink:
             self._undecided.clear()
 
 
-def _convert(context: Any, volume: Any, image_service: Any, image_id: str, target: str, disable_sparse: bool) -> None:
+def _convert(context: Any, volume: Any, image_service: Any, image_id: str, target: str) -> None:
+    """Convert into an export. It is not known to read as zeroes, so qemu-img makes zero what is zero in the image; told
+    to leave nothing sparse it would write those zeroes, and a thin image would take all of the volume."""
     image_utils.fetch_to_raw(
         context,
         image_service,
@@ -188,7 +190,6 @@ def _convert(context: Any, volume: Any, image_service: Any, image_id: str, targe
         _DD_BLOCK,
         size=volume.size,
         run_as_root=False,
-        disable_sparse=disable_sparse,
     )
 
 

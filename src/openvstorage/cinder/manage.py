@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from cinder import context as cinder_context
-from cinder import exception, objects
+from cinder import exception
 from cinder.volume import volume_utils
 
 from openvstorage.cinder.errors import translated
+from openvstorage.cinder.known import known_snapshot, known_volumes
 from openvstorage.cinder.pool import GIB, OnPool
+from openvstorage.cinder.refusal import TypeRefused
 from openvstorage.client import NotFound, Snapshot, VDisk
 
 __all__ = ["ManageOperations"]
@@ -28,17 +29,25 @@ class ManageOperations(OnPool):
         """Give the size of a vDisk in GiB, rounded up.
 
         :raises ManageExistingInvalidReference: there is no such vDisk in this vPool, or it is in use.
+        :raises ManageExistingAlreadyManaged: it is a volume, of this backend or of another one on the vPool.
         """
         with translated(f"look at {existing_ref}"):
             return _gib(self._unmanaged_vdisk(existing_ref).size)
 
     def manage_existing(self, volume: Any, existing_ref: dict[str, str]) -> dict[str, Any]:
-        """Take a vDisk as the volume's, grown to whole GiB. Raises as ``manage_existing_get_size``."""
+        """Take a vDisk as the volume's, grown to whole GiB.
+
+        :raises ManageExistingVolumeTypeMismatch: the volume's type asks for what cannot be had.
+        Raises as ``manage_existing_get_size``, too.
+        """
         with translated(f"manage {existing_ref} as volume {volume.name}"):
             vdisk = self._unmanaged_vdisk(existing_ref)
             if vdisk.size % GIB:
                 self.pool.client.vdisks.extend(vdisk.guid, _gib(vdisk.size) * GIB)
-            self.pool.limit(vdisk.guid, volume)
+            try:
+                self.pool.take_on(vdisk.guid, volume)
+            except TypeRefused as error:
+                raise exception.ManageExistingVolumeTypeMismatch(reason=error.reason) from error
             return {"provider_id": vdisk.guid}
 
     def unmanage(self, volume: Any) -> None:
@@ -53,13 +62,14 @@ class ManageOperations(OnPool):
         sort_keys: list[str],
         sort_dirs: list[str],
     ) -> list[Entry]:
-        """List the vDisks of the vPool, with what Cinder knows of them. Reads all of them."""
-        known = {volume["provider_id"] or volume["name"]: volume["id"] for volume in cinder_volumes}
+        """List the vDisks of the vPool, with what Cinder knows of them. Reads all of them.
+
+        ``cinder_volumes`` are those of this backend; another one on the same vPool has its own, so Cinder is asked.
+        """
         with translated(f"list the vDisks of vPool {self.pool.vpool_guid}"):
-            entries = [
-                _entry(vdisk.name, vdisk.size, known.get(vdisk.guid) or known.get(vdisk.name), vdisk.is_vtemplate)
-                for vdisk in self.pool.client.vdisks.list(self.pool.vpool_guid)
-            ]
+            vdisks = list(self.pool.client.vdisks.list(self.pool.vpool_guid))
+        known = known_volumes([(vdisk.guid, vdisk.name) for vdisk in vdisks])
+        entries = [_entry(vdisk.name, vdisk.size, known.get(vdisk.guid), vdisk.is_vtemplate) for vdisk in vdisks]
         page: list[Entry] = volume_utils.paginate_entries_list(entries, marker, limit, offset, sort_keys, sort_dirs)
         return page
 
@@ -86,16 +96,29 @@ class ManageOperations(OnPool):
         sort_keys: list[str],
         sort_dirs: list[str],
     ) -> list[Entry]:
-        """List the snapshots of the vPool's vDisks, with what Cinder knows of them. Asks for each vDisk's."""
-        known = {snapshot["provider_id"] or snapshot["name"]: snapshot["id"] for snapshot in cinder_snapshots}
-        entries: list[Entry] = []
+        """List the snapshots of the vPool's vDisks, with what Cinder knows of them. Asks for each vDisk's.
+
+        Those that the vPool took for itself are left out. Of other backends on it as ``get_manageable_volumes``.
+        """
         with translated(f"list the snapshots of vPool {self.pool.vpool_guid}"):
-            for vdisk in self.pool.client.vdisks.list(self.pool.vpool_guid):
-                for found in self._snapshots_of(vdisk):
-                    cinder_id = known.get(found.guid) or known.get(found.label)
-                    entry = _entry(found.label, vdisk.size, cinder_id, False)
-                    entries.append({**entry, "source_reference": {"source-name": vdisk.name}})
+            taken = [
+                (vdisk, snapshot)
+                for vdisk in self.pool.client.vdisks.list(self.pool.vpool_guid)
+                for snapshot in self._snapshots_of(vdisk)
+                # Without a label there is nothing to refer to it by.
+                if snapshot.label and not snapshot.for_clone
+            ]
+        entries = [
+            {
+                **_entry(snapshot.label, vdisk.size, None, False),
+                "source_reference": {"source-name": vdisk.name},
+                "guid": snapshot.guid,
+            }
+            for vdisk, snapshot in taken
+        ]
         page: list[Entry] = volume_utils.paginate_entries_list(entries, marker, limit, offset, sort_keys, sort_dirs)
+        for entry in page:
+            entry.update(_managed_as(known_snapshot(entry.pop("guid"), entry["reference"]["source-name"])))
         return page
 
     def _unmanaged_vdisk(self, existing_ref: dict[str, str]) -> VDisk:
@@ -104,10 +127,7 @@ class ManageOperations(OnPool):
             raise _invalid(existing_ref, f"vPool {self.pool.vpool_guid} has no such vDisk")
         if vdisk.is_vtemplate:
             raise _invalid(existing_ref, "it is a vTemplate")
-        admin = cinder_context.get_admin_context()
-        if len(objects.VolumeList.get_all(admin, filters={"provider_id": vdisk.guid})):
-            raise exception.ManageExistingAlreadyManaged(volume_ref=vdisk.name)
-        if volume_utils.check_already_managed_volume(vdisk.name):
+        if known_volumes([(vdisk.guid, vdisk.name)]):
             raise exception.ManageExistingAlreadyManaged(volume_ref=vdisk.name)
         if self.pool.has("grants") and self.pool.client.grants.list(vdisk.guid):
             raise _invalid(existing_ref, "somebody has it open")
@@ -132,6 +152,10 @@ class ManageOperations(OnPool):
         ]
         if len(found) != 1:
             raise _invalid(existing_ref, f"volume {snapshot.volume_name} has {len(found)} such snapshots")
+        if found[0].for_clone:
+            raise _invalid(existing_ref, "the vPool took it for a clone and removes it with that")
+        if known_snapshot(found[0].guid, found[0].label):
+            raise _invalid(existing_ref, "it is managed already")
         return found[0]
 
     def _snapshots_of(self, vdisk: VDisk) -> list[Snapshot]:
@@ -147,15 +171,17 @@ def _gib(size: int) -> int:
 
 
 def _entry(name: str, size: int, cinder_id: str | None, is_vtemplate: bool) -> Entry:
-    reason = "already managed" if cinder_id else "it is a vTemplate" if is_vtemplate else None
     return {
         "reference": {"source-name": name},
         "size": _gib(size),
-        "safe_to_manage": reason is None,
-        "reason_not_safe": reason,
-        "cinder_id": cinder_id,
         "extra_info": None,
+        **_managed_as(cinder_id, "it is a vTemplate" if is_vtemplate else None),
     }
+
+
+def _managed_as(cinder_id: str | None, obstacle: str | None = None) -> Entry:
+    reason = "already managed" if cinder_id else obstacle
+    return {"safe_to_manage": reason is None, "reason_not_safe": reason, "cinder_id": cinder_id}
 
 
 def _invalid(existing_ref: dict[str, str], reason: str) -> exception.ManageExistingInvalidReference:

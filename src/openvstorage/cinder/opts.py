@@ -29,7 +29,12 @@ OPTIONS: list[cfg.Opt] = [
     cfg.StrOpt(
         "openvstorage_username", help="User that the driver logs in as. It needs the roles read, write and manage."
     ),
-    cfg.StrOpt("openvstorage_password", secret=True, help="Password of that user."),
+    cfg.StrOpt(
+        "openvstorage_password",
+        secret=True,
+        help="Password of that user. As everywhere in cinder.conf a $ in it is written $$: one alone begins the name "
+        "of another option.",
+    ),
     cfg.StrOpt("openvstorage_vpool_guid", help="Guid (not the name) of the vPool that this backend's volumes live in."),
     cfg.StrOpt(
         "openvstorage_ca_file",
@@ -94,17 +99,11 @@ def make_client(backend: Any) -> Client:
 
     :raises ConfigurationError: an option is missing or cannot work; the message names it, and no secret.
     """
-    required = (
-        "openvstorage_management_ips",
-        "openvstorage_username",
-        "openvstorage_password",
-        "openvstorage_vpool_guid",
-    )
-    missing = [name for name in required if not backend.safe_get(name)]
+    missing = [name for name in _REQUIRED if not _readable(backend, name)]
     if missing:
         raise ConfigurationError(reason=f"set {', '.join(missing)} in section [{backend.config_group}]")
     return Client(
-        management_ips=[address.strip() for address in backend.openvstorage_management_ips],
+        management_ips=backend.openvstorage_management_ips,
         port=backend.openvstorage_port,
         username=backend.openvstorage_username,
         password=backend.openvstorage_password,
@@ -112,6 +111,16 @@ def make_client(backend: Any) -> Client:
         verify=not backend.openvstorage_insecure,
         timeout=backend.openvstorage_timeout,
     )
+
+
+def _readable(backend: Any, name: str) -> Any:
+    """Give an option's value. :raises ConfigurationError: it holds a $ that oslo.config takes for another option's."""
+    try:
+        return getattr(backend, name)
+    except cfg.NoSuchOptError:
+        # Its text has what stands behind the $, which of a password is to be seen nowhere.
+        words = f"{name} in section [{backend.config_group}] holds a $ that is read as the name of an option: write $$"
+        raise ConfigurationError(reason=f"{words} for each $ in it") from None
 
 
 def _with_guide_name(option: cfg.Opt) -> cfg.Opt:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cinder import exception
 from oslo_log import log as logging
 
+from openvstorage.cinder.durability import EXTRA_SPEC, FEATURE, durability
 from openvstorage.cinder.errors import SetupError
 from openvstorage.cinder.qos import limits
-from openvstorage.client import AlreadyExists, Client, Grant, HasClones, InUse, NotFound, Qos
+from openvstorage.cinder.refusal import TypeRefused
+from openvstorage.client import AlreadyExists, Client, Durability, Grant, HasClones, InUse, NotFound, Qos
 from openvstorage.edge.tls import DEFAULT_DIRECTORY
 
 __all__ = ["GIB", "OnPool", "Pool"]
@@ -86,40 +89,58 @@ class Pool:
         return vdisk_guid, guid
 
     def create(self, volume: Any) -> str:
-        """Make an empty vDisk of the volume's size and its type's limits, and give its guid."""
-        return self._once(volume, lambda: self.client.vdisks.create(volume.name, volume.size * GIB, self.vpool_guid))
+        """Make an empty vDisk of the volume's size, as its type wants it, and give its guid.
+
+        :raises TypeRefused: the type wants what cannot be had; nothing is made.
+        """
+        size, wish = volume.size * GIB, self._durability(volume.volume_type_id)
+        return self._once(volume, lambda: self.client.vdisks.create(volume.name, size, self.vpool_guid, **wish))
 
     def clone(self, volume: Any, vdisk_guid: str, snapshot_guid: str | None = None) -> str:
-        """Make the volume's vDisk as a copy, of the volume's size and its type's limits, and give its guid."""
-        size = volume.size * GIB
-        return self._once(volume, lambda: self.client.vdisks.clone(vdisk_guid, volume.name, snapshot_guid, size))
+        """Make the volume's vDisk as a copy, of the volume's size, as its type wants it, and give its guid.
+
+        :raises TypeRefused: as ``create``.
+        """
+        size, wish = volume.size * GIB, self._durability(volume.volume_type_id)
+        make = partial(self.client.vdisks.clone, vdisk_guid, volume.name, snapshot_guid, size, **wish)
+        return self._once(volume, make)
 
     def size(self, vdisk_guid: str) -> int:
         """Give the size of a vDisk in whole GiB."""
         return self.client.vdisks.get(vdisk_guid).size // GIB
 
     def extend(self, volume: Any, size: int) -> None:
-        """Grow the volume's vDisk to ``size`` GiB; limits that count per GiB grow with it."""
-        guid = self.vdisk(volume)
+        """Grow the volume's vDisk to ``size`` GiB; limits that count per GiB grow with it.
+
+        :raises TypeRefused: its type's limits are none any more; it has not grown.
+        """
+        wanted, guid = limits(volume.volume_type_id, size), self.vdisk(volume)
         self.client.vdisks.extend(guid, size * GIB)
-        self.limit(guid, volume, size)
+        self._limit(guid, wanted)
 
-    def limit(self, vdisk_guid: str, volume: Any, size: int | None = None) -> None:
-        """Put the limits of the volume's type on a vDisk; where the type has none, nothing is done.
+    def take_on(self, vdisk_guid: str, volume: Any) -> None:
+        """Make a vDisk that was made otherwise what the volume's type wants; what that says nothing of stays.
 
-        :param size: GiB, when it is not the volume's any more.
+        :raises TypeRefused: the type wants what cannot be had; nothing is changed.
         :raises NotSupported: the type has limits and the cluster knows none.
         """
-        wanted = limits(volume.volume_type_id, size or volume.size)
-        if wanted is not None:
-            self.client.vdisks.set_qos(vdisk_guid, wanted)
+        wanted, wish = limits(volume.volume_type_id, volume.size), self._durability(volume.volume_type_id)
+        self._limit(vdisk_guid, wanted)
+        if wish:
+            self.client.vdisks.set_durability(vdisk_guid, **wish)
 
     def retype(self, volume: Any, volume_type_id: str) -> bool:
-        """Put the limits of another type on a volume, running or not. False where the cluster cannot."""
-        wanted = limits(volume_type_id, volume.size)
+        """Make a volume, running or not, what another type wants. False where the cluster cannot.
+
+        :raises TypeRefused: the type wants what cannot be had; nothing is changed.
+        """
+        wanted, wish = limits(volume_type_id, volume.size), self._durability(volume_type_id)
         if not self.has("qos"):
             return wanted is None
-        self.client.vdisks.set_qos(self.vdisk(volume), wanted or Qos())
+        guid = self.vdisk(volume)
+        if self.has(FEATURE):
+            self.client.vdisks.set_durability(guid, wish.get("durability"))
+        self.client.vdisks.set_qos(guid, wanted or Qos())
         return True
 
     def delete(self, volume: Any) -> None:
@@ -185,11 +206,30 @@ class Pool:
         except NotFound:
             LOG.debug("Grant %s of vDisk %s was gone already.", grant.guid, grant.vdisk_guid)
 
+    def _durability(self, volume_type_id: str | None) -> dict[str, Durability]:
+        """Give what a volume type wants of a vDisk beside its limits, as the library's calls take it.
+
+        :raises TypeRefused: it is nonsense, or this vPool has no such thing.
+        """
+        wanted = durability(volume_type_id)
+        if wanted is None:
+            return {}
+        if not self.has(FEATURE):
+            raise TypeRefused(
+                reason=f"it has the extra spec {EXTRA_SPEC}, which the vPool {self.vpool_guid} does not know"
+            )
+        return {"durability": wanted}
+
+    def _limit(self, vdisk_guid: str, wanted: Qos | None) -> None:
+        if wanted is not None:
+            self.client.vdisks.set_qos(vdisk_guid, wanted)
+
     def _once(self, volume: Any, make: Callable[[], str]) -> str:
         """Make a volume's vDisk although a creation of the same volume may have been cut off before.
 
         The name holds the volume's id, so a vDisk that has it can only be what that attempt left, in whatever state.
         """
+        wanted = limits(volume.volume_type_id, volume.size)
         try:
             guid = make()
         except AlreadyExists:
@@ -199,7 +239,7 @@ class Pool:
             LOG.warning("Removing vDisk %s, left by an earlier creation of volume %s.", leftover.guid, volume.name)
             self._delete_vdisk(leftover.guid, volume)
             guid = make()
-        self.limit(guid, volume)
+        self._limit(guid, wanted)
         return guid
 
     def _delete_vdisk(self, guid: str, volume: Any) -> None:

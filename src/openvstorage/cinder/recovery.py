@@ -67,7 +67,7 @@ def _end_extension(pool: Pool, volume: Any) -> None:
         count_growth(volume, grown)
         volume.size += grown
         volume.save()
-        pool.limit(guid, volume)
+        pool.take_on(guid, volume)
     _settle(volume, _at_rest(volume), f"it has {volume.size} GiB")
     if grown > 0:
         _tell_instances(volume)

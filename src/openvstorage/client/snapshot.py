@@ -34,6 +34,8 @@ class Snapshot:
     :ivar is_automatic: whether the cluster's retention may remove it (unless it is sticky).
     :ivar in_backend: whether it can be cloned and rolled back to without waiting.
     :ivar stored: bytes that it occupies by itself.
+    :ivar for_clone: nobody asked for it: the cluster took it for a clone and removes it with the last such one. An
+        Open vStorage cluster does not say so.
     """
 
     guid: str
@@ -44,6 +46,7 @@ class Snapshot:
     is_sticky: bool
     in_backend: bool
     stored: int
+    for_clone: bool = False
 
     @property
     def taken_at(self) -> float:
@@ -65,6 +68,7 @@ class Snapshot:
             is_sticky=flag(data, "is_sticky"),
             in_backend=flag(data, "in_backend"),
             stored=int(data.get("stored") or 0),
+            for_clone=flag(data, "for_clone"),
         )
 
 

@@ -14,7 +14,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPSConnection
 from urllib3.connectionpool import HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ReadTimeoutError, SSLError
+from urllib3.exceptions import ConnectTimeoutError, LocationValueError, NewConnectionError, ReadTimeoutError, SSLError
 
 from openvstorage.client.errors import AnswerLost, CertificateError, ConfigurationError, TransportError, Unreachable
 
@@ -24,6 +24,7 @@ __all__ = ["Answer", "Request", "Wire"]
 # next address deserves the rest of the caller's patience.
 _CONNECT_SECONDS = 5.0
 _IDLE_SESSIONS = 8
+_NO_ADDRESS = "this is no address that can be asked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +95,12 @@ class Wire:
 
         :param endpoint: base URL, ending in ``/api``.
         :param extra_seconds: how long the server was asked to hold the answer; added to the timeout.
-        :raises Unreachable: if nothing was sent. :raises CertificateError: likewise, the certificate is not trusted.
+        :raises Unreachable: if nothing was sent, also because ``endpoint`` is nothing that can be asked.
+        :raises CertificateError: likewise, the certificate is not trusted.
         :raises AnswerLost: if the request may have been received.
         :raises ConfigurationError: if the CA file cannot be used, or the client is closed.
         """
-        connect, read = min(_CONNECT_SECONDS, self._timeout), self._timeout + extra_seconds
+        connect_seconds, seconds = min(_CONNECT_SECONDS, self._timeout), self._timeout + extra_seconds
         try:
             with self._session(request.unrepeatable) as session:
                 response = session.request(
@@ -107,14 +109,17 @@ class Wire:
                     params=dict(request.params),
                     headers=dict(request.headers),
                     data=request.body,
-                    timeout=(connect, read),
+                    timeout=(connect_seconds, seconds),
                     allow_redirects=False,
                 )
                 return Answer(response.status_code, response.headers, response.content)
         except requests.RequestException as error:
             # It goes along as the cause; the request in it holds the token, or the password.
             error.request = None
-            raise _fault(endpoint, error, connect, read) from error
+            raise _fault(endpoint, error, connect_seconds, seconds) from error
+        except (LocationValueError, UnicodeError) as error:
+            # Names that can be no host's, which requests lets through. Their texts hold nothing but the name.
+            raise Unreachable(endpoint=endpoint, reason=_NO_ADDRESS) from error
 
     def close(self) -> None:
         """Close the idle connections; those in use close when their exchange ends. May be called again."""
@@ -163,24 +168,24 @@ def _check_ca_file(path: str) -> None:
         raise ConfigurationError(reason=f"CA file {path}: {error.strerror or error}") from error
 
 
-def _fault(endpoint: str, error: requests.RequestException, connect: float, read: float) -> TransportError:
-    """Give the fault that an exchange ended in; ``connect`` and ``read`` are the seconds that it waited at most."""
+def _fault(endpoint: str, error: requests.RequestException, connect_seconds: float, seconds: float) -> TransportError:
+    """Give the error for an exchange that failed, after at most so many seconds to connect and for each byte."""
     causes = list(_causes(error))
-    late = any(isinstance(cause, TimeoutError | ReadTimeoutError) for cause in causes)
+    timed_out = any(isinstance(cause, TimeoutError | ReadTimeoutError) for cause in causes)
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return CertificateError(endpoint=endpoint, reason=cause.verify_message or str(cause))
     for cause in causes:
         # In urllib3 a NewConnectionError is a ConnectTimeoutError too, so it has to be looked for first.
         if isinstance(cause, NewConnectionError):
-            return Unreachable(endpoint=endpoint, reason=_silence(connect) if late else _innermost(causes))
+            words = f"it did not complete the TLS handshake in {connect_seconds:g} s"
+            return Unreachable(endpoint=endpoint, reason=words if timed_out else _innermost(causes))
         if isinstance(cause, ConnectTimeoutError):
-            return Unreachable(endpoint=endpoint, reason=_silence(connect))
+            return Unreachable(endpoint=endpoint, reason=f"it did not accept a connection in {connect_seconds:g} s")
     if isinstance(error, requests.exceptions.InvalidURL):
-        raise ConfigurationError(reason=f"{endpoint} is no usable address") from error
-    # requests calls a timeout within the body a ConnectionError.
-    if late or isinstance(error, requests.Timeout):
-        return AnswerLost(endpoint=endpoint, reason=_silence(read))
+        return Unreachable(endpoint=endpoint, reason=_NO_ADDRESS)
+    if timed_out:
+        return AnswerLost(endpoint=endpoint, reason=f"it did not answer in {seconds:g} s")
     return AnswerLost(endpoint=endpoint, reason=_innermost(causes))
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from openvstorage.edge.errors import EdgeError, RequestFailed, RequestInvalid
 from openvstorage.edge.nbd import NbdClient, Request
+from openvstorage.edge.zeroes import runs
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -28,8 +29,9 @@ class NbdHandle(io.RawIOBase):
     """A seekable binary file over one NBD connection, which it owns.
 
     Small reads in sequence are served from blocks of 1 MiB, of which the next is asked for ahead; writes are sent at
-    once, several in flight, and their errors are told by the next write, ``flush`` or ``close``. Offsets and lengths
-    need no alignment. It belongs to one thread at a time, as its client does.
+    once, several in flight, and their errors are told by the next write, ``flush`` or ``close``. Whole grains of zeroes
+    are sent as requests to make zero, so that what was thin stays so. Offsets and lengths need no alignment. It belongs
+    to one thread at a time, as its client does.
     """
 
     def __init__(self, client: NbdClient) -> None:
@@ -206,8 +208,14 @@ class NbdHandle(io.RawIOBase):
             offset, view = self._widen(offset, view, align)
         self._settle(offset, len(view))
         step = self._client.info.maximum_block // align * align
-        for at in range(0, len(view), step):
-            self._writes.append(self._client.submit_write(offset + at, view[at : at + step]))
+        for zero, start, end in runs(view, offset):
+            for at in range(start, end, step):
+                part = view[at : min(at + step, end)]
+                if zero:
+                    request = self._client.submit_zero(offset + at, len(part))
+                else:
+                    request = self._client.submit_write(offset + at, part)
+                self._writes.append(request)
 
     def _settle(self, offset: int, length: int) -> None:
         """Wait for writes in flight that touch a range: a server may do requests in flight in any order."""

@@ -216,6 +216,16 @@ class NbdClient:
             self._receive()
         return self._submit(_WRITE, offset, len(data), payload=data, flags=_FLAG_FUA if fua else 0)
 
+    def submit_zero(self, offset: int, length: int) -> Request:
+        """Ask for a range (at most ``info.maximum_block`` bytes) to be made zero without waiting for the answer.
+
+        The server may give its space back. Errors come as those of ``submit_write``, and where the export has no such
+        request zeroes are written.
+        """
+        if not self.info.can_zero:
+            return self.submit_write(offset, bytes(length))
+        return self._submit(_ZEROES, offset, length)
+
     def wait(self, request: Request) -> None:
         """Block until ``request`` is answered. Raises RequestFailed with its error, or TransportError."""
         while not request.done:

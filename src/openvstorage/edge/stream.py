@@ -7,14 +7,11 @@ the end. Only then is the data safe.
 from __future__ import annotations
 
 from openvstorage.edge.nbd import NbdClient
+from openvstorage.edge.zeroes import runs
 
 __all__ = ["StreamWriter"]
 
 _BLOCK = 1024 * 1024
-# Zeroes are looked for in pieces of this size: the usual cluster of a thin image, below which nothing is saved.
-_GRAIN = 64 * 1024
-_ZERO_BLOCK = bytes(_BLOCK)
-_ZERO_GRAIN = bytes(_GRAIN)
 
 
 class StreamWriter:
@@ -76,11 +73,8 @@ class StreamWriter:
     def _send(self) -> None:
         block, self._block = self._block, bytearray()
         offset, self._offset = self._offset, self._offset + len(block)
-        if block == _ZERO_BLOCK:
-            self._zero(offset, len(block))
-            return
         view = memoryview(block)
-        for zero, start, end in _runs(block):
+        for zero, start, end in runs(view, offset):
             if zero:
                 self._zero(offset + start, end - start)
             else:
@@ -89,16 +83,3 @@ class StreamWriter:
     def _zero(self, offset: int, length: int) -> None:
         if not self._skip_zeroes:
             self._client.zero(offset, length)
-
-
-def _runs(block: bytearray) -> list[tuple[bool, int, int]]:
-    """Cut a block into runs of (is zero, start, end); the end of a run that is not whole grains counts as data."""
-    runs: list[tuple[bool, int, int]] = []
-    for start in range(0, len(block), _GRAIN):
-        end = min(start + _GRAIN, len(block))
-        zero = block[start:end] == _ZERO_GRAIN
-        if runs and runs[-1][0] == zero:
-            runs[-1] = (zero, runs[-1][1], end)
-        else:
-            runs.append((zero, start, end))
-    return runs

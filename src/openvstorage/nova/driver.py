@@ -68,6 +68,9 @@ class LibvirtOpenvStorageEdgeVolumeDriver(volume.LibvirtBaseVolumeDriver):  # ty
             raise _attach_failed(connection_info, error) from error
         else:
             data.update(location.properties if location is not None else {})
+            if location is not None and location.mode == "ro":
+                # Cinder tells of the volume's own flag only, not of what was asked for with the attachment.
+                data["access_mode"] = "ro"
         if data.get("protocol") == "nbd":
             number = iothread.number_for(self.host, instance)
             data.update({"iothread": number} if number is not None else {})

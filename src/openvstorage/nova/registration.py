@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+from typing import Any
 
 from oslo_log import log as logging
 
@@ -44,4 +46,12 @@ def register() -> bool:
     driver.VOLUME_DRIVERS[DRIVER_VOLUME_TYPE] = _CLASS
     Resumer(conf.CONF.libvirt.connection_uri or "qemu:///system").start()
     LOG.info("Volumes of type %s are attached by %s", DRIVER_VOLUME_TYPE, _CLASS)
+    _check_host(conf.CONF)
     return True
+
+
+def _check_host(settings: Any) -> None:
+    """Say what this host lacks for something that a user may ask of an instance, before one fails for it."""
+    program = settings.mkisofs_cmd
+    if shutil.which(program) is None:
+        LOG.warning("Instances with a config drive cannot start on this host: %s is missing, install it", program)

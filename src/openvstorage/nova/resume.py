@@ -3,6 +3,10 @@
 A disk whose requests fail pauses its guest, so that no error reaches the guest's file systems. libvirt leaves it at
 that, Nova notices the pause and ignores it, and its API refuses to unpause what it believes is running. So this process
 looks after its host's guests, from its start on: an outage may have begun before.
+
+One kind stays paused: where a vDisk's durability is "flushed" and its storage process died, writes may be gone that the
+guest was told to be written. It must not go on over them, so the vPool serves the vDisk under another name from then
+on. A hard reboot by Nova finds that name, and the guest starts as after a power cut.
 """
 
 from __future__ import annotations
@@ -18,7 +22,8 @@ from typing import Any, TypeVar
 from lxml import etree
 from oslo_log import log as logging
 
-from openvstorage.nova.probe import is_served
+from openvstorage.nova.grants import LostExports, Opened
+from openvstorage.nova.probe import Sight, look_at
 
 __all__ = ["Resumer", "is_ours", "is_paused_by_an_error"]
 
@@ -36,6 +41,12 @@ class _Paused:
     name: str
     disks: list[etree._Element]
 
+    def opened(self) -> list[Opened]:
+        """Give what the guest has opened for these disks."""
+        return [
+            Opened(self.uuid, disk.findtext("serial") or "", disk.find("source").get("name")) for disk in self.disks
+        ]
+
 
 class Resumer:
     """A thread that resumes guests paused by failed requests to a volume of ours.
@@ -48,6 +59,9 @@ class Resumer:
     def __init__(self, uri: str) -> None:
         self._uri = uri
         self._connection: Any = None
+        self._exports = LostExports()
+        # Of those that are lost, what was said already.
+        self._told: set[Opened] = set()
 
     def start(self) -> None:
         """Begin; it ends with the process. Does not block."""
@@ -59,13 +73,11 @@ class Resumer:
         :returns: names of the guests that were told to go on. They pause again if the storage is not back after all.
         :raises libvirtError: libvirt does not answer; the next time another connection is tried.
         """
-        resumed = []
-        for guest in _apart(self._paused):
-            if guest.disks and all(is_ours(disk) and is_served(disk.find("source")) for disk in guest.disks):
-                LOG.info("Guest %s goes on: its volumes can be reached again", guest.name)
-                if _apart(partial(self._resume, guest)):
-                    resumed.append(guest.name)
-        return resumed
+        paused = [guest for guest in _apart(self._paused) if guest.disks and all(map(is_ours, guest.disks))]
+        opened = {one for guest in paused for one in guest.opened()}
+        self._exports.keep(opened)
+        self._told &= opened
+        return [guest.name for guest in paused if self._may_go_on(guest) and self._go_on(guest)]
 
     def _paused(self) -> list[_Paused]:
         libvirt = _libvirt()
@@ -83,6 +95,31 @@ class Resumer:
             except libvirt.libvirtError as error:
                 LOG.debug("A paused guest is not looked at: %s", error)
         return found
+
+    def _may_go_on(self, guest: _Paused) -> bool:
+        """Tell whether the storage of a guest is back, and is what the guest knows."""
+        sights = {look_at(disk.find("source")) for disk in guest.disks}
+        if sights == {Sight.SERVED}:
+            return True
+        if Sight.GONE in sights:
+            return False
+        # A server is there, and does not give the export, or it cannot be seen whether it does.
+        lost = [(one, self._exports.is_lost(one)) for one in guest.opened()]
+        for one, is_lost in lost:
+            if is_lost and one not in self._told:
+                self._told.add(one)
+                LOG.error(
+                    "Instance %s (%s) stays paused: the storage process of its volume %s died, and acknowledged "
+                    "writes that were not flushed may be lost; start the instance anew: hard reboot",
+                    guest.uuid,
+                    guest.name,
+                    one.volume,
+                )
+        return Sight.REFUSED not in sights and all(is_lost is False for _one, is_lost in lost)
+
+    def _go_on(self, guest: _Paused) -> bool:
+        LOG.info("Guest %s goes on: its volumes can be reached again", guest.name)
+        return _apart(partial(self._resume, guest))
 
     def _resume(self, guest: _Paused) -> bool:
         libvirt = _libvirt()

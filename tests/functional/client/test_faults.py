@@ -4,6 +4,7 @@ import logging
 import socket
 import ssl
 import threading
+from contextlib import contextmanager
 
 import pytest
 from tests.support.patience import PATIENCE
@@ -153,6 +154,50 @@ def test_an_address_that_does_not_answer_is_passed_over_after_the_timeout(standi
         assert client.vdisks.create("a", GIB, standin.cluster.vpool_guid)
 
 
+def test_a_service_that_hangs_is_named_with_how_long_it_was_waited_for(standin, connect, certificate):
+    """Whether it stops before the handshake, or in the middle of its answer."""
+    with socket.create_server(("127.0.0.3", standin.port)):
+        client = connect(standin, hosts=["127.0.0.3"], timeout=0.3, patience=0.0)
+        with pytest.raises(Unreachable, match=r"127\.0\.0\.3.* in 0\.3 s"):
+            client.features()
+    with half_an_answer(certificate) as port:
+        client = connect(standin, hosts=["127.0.0.1"], port=port, timeout=0.3, patience=0.0)
+        with pytest.raises(AnswerLost, match=r"did not answer in 0\.3 s"):
+            client.features()
+
+
+@contextmanager
+def half_an_answer(certificate):
+    """Serve whoever connects the beginning of an answer, and give the port."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    over = threading.Event()
+
+    def serve(server):
+        with context.wrap_socket(server.accept()[0], server_side=True) as connection:
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
+            over.wait(60)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, args=(server,))
+        thread.start()
+        yield server.getsockname()[1]
+        over.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("nonsense", ["", "[::1", "a b", "a..b", "x" * 300, "10.0.0.1:8443"])
+def test_an_address_that_cannot_be_one_is_passed_over(standin, connect, nonsense):
+    client = connect(standin, hosts=[nonsense, standin.host])
+    assert client.vdisks.create("a", GIB, standin.cluster.vpool_guid)
+
+
+def test_a_client_with_nonsense_for_an_address_names_it(standin, connect):
+    with pytest.raises(Unreachable, match=r"a\.\.b.* no address"):
+        connect(standin, hosts=["a..b"], patience=0.0).features()
+
+
 def test_an_answer_that_never_comes_is_given_up(standin, connect):
     stuck = threading.Event()
 
@@ -163,7 +208,7 @@ def test_an_answer_that_never_comes_is_given_up(standin, connect):
     client = connect(standin, timeout=3.0)
     guid = client.vdisks.create("a", GIB, standin.cluster.vpool_guid)
     standin.interfere = hook
-    with pytest.raises(AnswerLost, match=r"it did not answer in 0\.3 s$"):
+    with pytest.raises(AnswerLost, match=r"did not answer in 0\.3 s"):
         client.vdisks.extend(guid, 2 * GIB)
     stuck.set()
 

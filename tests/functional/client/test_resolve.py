@@ -96,6 +96,11 @@ def test_dead_address_is_passed_over(properties):
     assert resolve({**properties, "resolvers": ["https://127.0.0.1:1", *properties["resolvers"]]}).size == GIB
 
 
+@pytest.mark.parametrize("nonsense", ["https://:443", "https://[[::1]]:443", "https://a..b:443"])
+def test_address_that_an_earlier_version_wrote_down_wrongly_is_passed_over(properties, nonsense):
+    assert resolve({**properties, "resolvers": [nonsense, *properties["resolvers"]]}).size == GIB
+
+
 def test_server_of_another_ca_is_not_believed(properties):
     with pytest.raises(Unreachable, match="certificate"):
         resolve({key: value for key, value in properties.items() if key != "ca"}, patience=0)

@@ -75,6 +75,41 @@ def test_whole_disk_is_copied_by_plain_file_functions(start: Start) -> None:
         assert handle.read(10) == b""
 
 
+def test_thin_data_stays_thin_and_zeroes_hide_what_was_there(start: Start) -> None:
+    """As a migration, a restored backup or Glance writes: in pieces that do not end where grains do."""
+    server = start(size=64 * MIB)
+    image = bytearray(64 * MIB)
+    image[5 * MIB : 5 * MIB + 70_000] = random.Random(6).randbytes(70_000)
+    with open_handle(server) as handle:
+        shutil.copyfileobj(io.BytesIO(image), handle, 1_000_000)
+    assert server.image.read_bytes() == image
+    assert os.stat(server.image).st_blocks * 512 <= 12 * MIB
+    with open_handle(server) as handle:
+        handle.write(b"old" * 3 * MIB)
+        handle.seek(1000)
+        handle.write(bytes(4 * MIB))
+        handle.seek(0)
+        assert handle.read(9 * MIB) == b"old" * 333 + b"o" + bytes(4 * MIB) + (b"old" * 3 * MIB)[4 * MIB + 1000 :]
+
+
+@pytest.mark.parametrize("align", [512, 4096])
+def test_zeroes_at_any_offset_are_those_of_a_file(start: Start, align: int) -> None:
+    blockdev = {"driver": "blkdebug", "node-name": "top", "image": "file", "align": align, "discard": "unmap"}
+    server = start(blockdev=blockdev, size=SIZE)
+    rng = random.Random(align)
+    model = bytearray(SIZE)
+    with open_handle(server) as handle:
+        for _ in range(200):
+            length = rng.choice([1, 4096, 65536, 65536 * 3, MIB + 77])
+            position = rng.randrange(SIZE - length)
+            data = bytes(length) if rng.random() < 0.6 else rng.randbytes(length)
+            handle.seek(position)
+            handle.write(data)
+            model[position : position + length] = data
+        handle.flush()
+        assert server.image.read_bytes() == model
+
+
 def test_seek_knows_every_whence_and_refuses_the_rest(start: Start) -> None:
     with open_handle(start(size=SIZE)) as handle:
         assert handle.seek(-10, os.SEEK_END) == SIZE - 10

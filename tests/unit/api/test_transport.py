@@ -200,6 +200,7 @@ async def test_metadata_tells_extensions_and_the_caller(client: AsgiClient) -> N
         "error_codes",
         "grants",
         "idempotency_keys",
+        "internal_snapshots",
         "keep_newer",
         "qos",
         "shared_grants",

@@ -14,7 +14,7 @@ from openvstorage.client import (
     devicename,
     edge_name,
 )
-from openvstorage.client.endpoints import Endpoints
+from openvstorage.client.endpoints import Endpoints, management_urls
 from openvstorage.client.names import segment
 from openvstorage.client.wire import Request
 
@@ -48,10 +48,17 @@ def test_what_would_address_something_else_is_no_identifier(value):
 
 
 def test_addresses_are_stripped_bracketed_and_unique():
-    assert Endpoints([" 10.0.0.1", "10.0.0.1 ", "", "fd00::1"], 443).in_order() == [
+    assert Endpoints([" 10.0.0.1", "10.0.0.1 ", "", "fd00::1", "[fd00::1]"], 443).in_order() == [
         "https://10.0.0.1:443/api",
         "https://[fd00::1]:443/api",
     ]
+
+
+def test_what_is_written_down_for_others_names_the_same_endpoints():
+    addresses = ["", " a ", "", "b", "[::1]", "::1"]
+    written = management_urls(addresses, 8443)
+    assert written == ["https://a:8443", "https://b:8443", "https://[::1]:8443"]
+    assert Endpoints.from_urls(written).in_order() == Endpoints(addresses, 8443).in_order()
 
 
 @pytest.mark.parametrize(

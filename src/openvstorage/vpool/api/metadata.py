@@ -29,6 +29,7 @@ FEATURES = (
     "error_codes",
     "grants",
     "idempotency_keys",
+    "internal_snapshots",
     "keep_newer",
     "qos",
     "shared_grants",

@@ -37,8 +37,8 @@ LATENCIES = ("read_latency", "write_latency", "sync_latency", "backend_read_late
 
 
 def _snapshot(row: Snapshot) -> dict[str, Any]:
-    """A snapshot with exactly the eight keys that clients know."""
-    return {
+    """A snapshot with exactly the eight keys that clients know, and one more where nobody asked for it to be taken."""
+    shown = {
         "guid": row.guid,
         "timestamp": str(row.timestamp),
         "label": row.label,
@@ -48,6 +48,7 @@ def _snapshot(row: Snapshot) -> dict[str, Any]:
         "in_backend": True,
         "stored": 0,
     }
+    return shown | {"for_clone": True} if row.for_clone else shown
 
 
 async def _snapshots(context: ApiContext, rows: Sequence[VDisk]) -> list[Any]:
