@@ -151,3 +151,27 @@ async def test_discards_give_space_back_where_that_is_safe(vpool: Engine) -> Non
     given_back = (before - head.stat().st_blocks) * 512
     assert given_back > 15 * MIB if vpool.context.fleet._build.discards_in_place else given_back <= 0
     await client.close()
+
+
+async def test_zeroes_for_a_part_of_a_cluster_are_written(vpool: Engine) -> None:
+    """Over a parent's data, beside a write to the same cluster, QEMU loses them else. Whole clusters stay thin."""
+    vdisk = await vpool.create("a", SIZE)
+    await vpool.write(vdisk, 0, pattern(1, 4 * CLUSTER))
+    await vpool.snapshot(vdisk)
+    granule = vpool.context.backend.files.granule((await head_of(vpool, vdisk)).stem)
+    client = await open_head(vpool, vdisk)
+    assert await vpool.context.fleet.get(vdisk).head() == vpool.context.backend.node_of(
+        (await head_of(vpool, vdisk)).stem
+    )
+    await together((client.zero(512, granule - 512), client.zero(2 * CLUSTER, CLUSTER)))
+    await client.zero(8 * CLUSTER + 512, granule - 512)  # where everything reads as zeroes already
+    await client.flush()
+    assert await client.read(0, CLUSTER) == pattern(1, 512) + bytes(granule - 512) + pattern(1, CLUSTER - granule)
+    await client.close()
+    await vpool.context.fleet.stop(vdisk)
+    extents = json.loads(await tool(vpool, "map", "--output=json", str(await head_of(vpool, vdisk))))
+    found = {extent["start"]: extent for extent in extents}
+    for start in (0, 8 * CLUSTER):
+        assert found[start]["data"]
+        assert found[start]["depth"] == 0
+    assert found[2 * CLUSTER]["zero"]

@@ -11,7 +11,7 @@ from openvstorage.vpool.backends.layers.nodes import NodeOptions, layer_nodes
 
 
 def opened(*, in_place: bool, subclusters: bool) -> dict[str, Any]:
-    options = NodeOptions("threads", False, 1 << 20, discards_in_place=in_place)
+    options = NodeOptions("threads", False, 1 << 20, discards_in_place=in_place, guards_zeroes=True)
     layer = layer_nodes("00", Path("/a"), None, options, read_only=False, cache=1 << 20, subclusters=subclusters)[1]
     return {name: value for name, value in layer.items() if name.startswith("discard")}
 

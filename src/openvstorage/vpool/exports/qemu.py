@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from openvstorage.vpool.exports import discards, tools
+from openvstorage.vpool.exports import command, discards, tools
 from openvstorage.vpool.exports.daemon import StorageDaemon
-from openvstorage.vpool.exports.errors import ExportsError, QemuMissing
+from openvstorage.vpool.exports.errors import ExportsError, LaunchFailed, QemuMissing
 from openvstorage.vpool.exports.limits import Limits
 
 __all__ = ["QemuBuild"]
@@ -45,6 +45,7 @@ class QemuBuild:
     :ivar version: of the storage daemon.
     :ivar extended_l2_safe: block-stream survives images with extended_l2.
     :ivar discards_in_place: layers with sub-clusters can give discarded space back, see :mod:`discards`.
+    :ivar guards_zeroes: it has the filter of :func:`command.guard_options`.
     :ivar aio: the best way of asynchronous I/O that works in the probed directory: io_uring, native or threads.
     :ivar direct: whether files there can be opened with O_DIRECT (not on tmpfs).
     """
@@ -54,6 +55,7 @@ class QemuBuild:
     version: tuple[int, int, int]
     extended_l2_safe: bool
     discards_in_place: bool
+    guards_zeroes: bool
     aio: str
     direct: bool
 
@@ -81,12 +83,13 @@ class QemuBuild:
 
 async def _probe(daemon: Path, tool: Path, io_tool: Path | None, scratch: Path) -> QemuBuild:
     aio, direct = await _way(tool, scratch)
-    build = QemuBuild(daemon, tool, await _version(daemon, scratch), False, False, aio, direct)
+    build = QemuBuild(daemon, tool, await _version(daemon, scratch), False, False, False, aio, direct)
     # Sockets need a short name, which a data directory need not have.
     with tempfile.TemporaryDirectory(prefix="ovs-probe-") as run_dir:
         return replace(
             build,
             extended_l2_safe=await _stream_survives_extended_l2(build, scratch, Path(run_dir)),
+            guards_zeroes=await _has_guard(build, scratch, Path(run_dir)),
             discards_in_place=await _discards_in_place(build, io_tool, scratch),
         )
 
@@ -129,6 +132,21 @@ async def _stream_survives_extended_l2(build: QemuBuild, scratch: Path, run_dir:
         await daemon.run_stream(job="probe", head="upper", base="base")
 
     return await _survives(build, scratch, run_dir, nodes, "upper", scenario)
+
+
+async def _has_guard(build: QemuBuild, scratch: Path, run_dir: Path) -> bool:
+    """Whether the filter is built in; distributions choose."""
+    null = {"driver": "null-co", "node-name": "null", "size": 1 << 20, "read-zeroes": True}
+    nodes = [null, command.guard_options("null", _CLUSTER)]
+
+    async def scenario(daemon: StorageDaemon) -> None:
+        await daemon.head()
+
+    try:
+        return await _survives(build, scratch, run_dir, nodes, command.GUARD, scenario)
+    except LaunchFailed as error:
+        log.warning("this QEMU lacks a filter that keeps zero requests from getting lost: %s", error)
+        return False
 
 
 async def _discards_in_place(build: QemuBuild, io_tool: Path | None, scratch: Path) -> bool:

@@ -31,6 +31,7 @@ from openvstorage.vpool.backends.layers.nodes import (
     layer_nodes,
 )
 from openvstorage.vpool.backends.layers.space import Space
+from openvstorage.vpool.exports.command import GUARD, guard_options
 from openvstorage.vpool.model.database import Database
 from openvstorage.vpool.model.layer import Layer, LayerState
 from openvstorage.vpool.model.vdisk import VDisk
@@ -238,7 +239,11 @@ class LayersBackend:
             frozen = read_only or link.guid != ref
             blockdevs += self._nodes(link.guid, below, read_only=frozen, cache=cache)
             below = format_node(link.guid)
-        return ExportSpec(tuple(blockdevs), format_node(ref), tuple(link.guid for link in links))
+        top = format_node(ref)
+        if self._options.guards_zeroes and not read_only:
+            blockdevs.append(guard_options(top, self.files.granule(ref)))
+            top = GUARD
+        return ExportSpec(tuple(blockdevs), top, tuple(link.guid for link in links))
 
     def _nodes(
         self, guid: str, below: str | None, *, read_only: bool, cache: int

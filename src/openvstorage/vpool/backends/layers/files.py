@@ -19,6 +19,8 @@ from openvstorage.vpool.backends.base import BackendError, PoolFull
 from openvstorage.vpool.image_lock import tells_of_a_lock
 
 SUFFIX = ".qcow2"
+#: In a cluster, with extended_l2.
+SUBCLUSTERS = 32
 LOCK_PATIENCE_SECONDS = 5.0
 LOCK_RETRY_SECONDS = 0.1
 
@@ -37,6 +39,11 @@ class ImageOptions:
 
     cluster_size: int
     extended_l2: bool
+
+    @property
+    def granule(self) -> int:
+        """:returns: bytes of the unit in which a layer maps its data."""
+        return self.cluster_size // SUBCLUSTERS if self.extended_l2 else self.cluster_size
 
     def as_argument(self) -> str:
         """:returns: the value of ``qemu-img create -o``."""
@@ -133,6 +140,16 @@ class LayerFiles:
         except FileNotFoundError:
             return False  # removed meanwhile
         return len(header) == 80 and bool(int.from_bytes(header[72:80], "big") & 1 << 4)
+
+    def granule(self, guid: str) -> int:
+        """:returns: bytes of the largest unit in which the layer, or a new one put over it, maps its data."""
+        try:
+            with self.path(guid).open("rb") as image:
+                cluster = 1 << int.from_bytes(image.read(24)[20:], "big")  # qcow2 specification: cluster_bits
+        except FileNotFoundError:
+            return self._options.granule  # removed meanwhile
+        own = cluster // SUBCLUSTERS if self.has_subclusters(guid) else cluster
+        return max(own, self._options.granule)
 
     async def settle(self, guid: str) -> None:
         """All that was written to the layer's file is durable on return."""

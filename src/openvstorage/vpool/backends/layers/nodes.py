@@ -19,12 +19,15 @@ class NodeOptions:
     :ivar cache_budget: bytes that the metadata caches of one daemon may take together.
     :ivar discards_in_place: whether layers with sub-clusters give discarded space back, see
         :mod:`openvstorage.vpool.exports.discards`.
+    :ivar guards_zeroes: whether zero requests for parts of a cluster are made writes, see
+        :func:`openvstorage.vpool.exports.command.guard_options`.
     """
 
     aio: str
     direct: bool
     cache_budget: int
     discards_in_place: bool
+    guards_zeroes: bool
 
 
 def format_node(guid: str) -> str:
