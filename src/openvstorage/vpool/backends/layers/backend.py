@@ -57,6 +57,7 @@ class LayersBackend:
         self.space = space
         self._db = db
         self._options = options
+        self.discards_in_place = options.discards_in_place
         self._opening: Counter[str] = Counter()
         #: Heads that nobody has looked at since they became one; their chains may have grown too deep.
         self._new_heads: set[str] = set()

@@ -50,6 +50,16 @@ class ImageOptions:
         return f"cluster_size={self.cluster_size},extended_l2={'on' if self.extended_l2 else 'off'}"
 
 
+def has_subclusters(path: Path) -> bool:
+    """:returns: whether a layer's file was made with ``extended_l2`` (qcow2 specification: incompatible bit 4)."""
+    try:
+        with path.open("rb") as image:
+            header = image.read(80)
+    except FileNotFoundError:
+        return False  # removed meanwhile
+    return len(header) == 80 and bool(int.from_bytes(header[72:80], "big") & 1 << 4)
+
+
 class LayerFiles:
     """The directory of layer files.
 
@@ -133,13 +143,8 @@ class LayerFiles:
         self.sync_directory()
 
     def has_subclusters(self, guid: str) -> bool:
-        """:returns: whether the layer was made with ``extended_l2`` (qcow2 specification: incompatible bit 4)."""
-        try:
-            with self.path(guid).open("rb") as image:
-                header = image.read(80)
-        except FileNotFoundError:
-            return False  # removed meanwhile
-        return len(header) == 80 and bool(int.from_bytes(header[72:80], "big") & 1 << 4)
+        """:returns: whether the layer was made with ``extended_l2``."""
+        return has_subclusters(self.path(guid))
 
     def granule(self, guid: str) -> int:
         """:returns: bytes of the largest unit in which the layer, or a new one put over it, maps its data."""
