@@ -45,7 +45,8 @@ _MODULES = (
     "fs/xfs/xfs.ko",
 )
 
-#: Disks: vda for ext4, vdb for xfs, vdc for zeroes beside writes and for file systems that are made beside both.
+# busybox has a fstrim and a blkdiscard of its own, which its shell prefers to any but a full path.
+# Disks: vda for ext4, vdb for xfs, vdc for zeroes beside writes and for file systems that are made beside both.
 _INIT = f"""#!/bin/busybox sh
 /bin/busybox --install -s /bin
 export PATH=/bin
@@ -62,7 +63,7 @@ files() {{ # files KIND DISK MKFS...: many files, some of them removed again, be
   kind=$1 disk=$2; shift 2
   "$@" $disk >/dev/null 2>&1 || wrong "$kind: mkfs"
   mkdir -p /$kind; mount -t $kind -o discard $disk /$kind || wrong "$kind: mount"
-  (while [ ! -e /stop-$kind ]; do fstrim /$kind || wrong "$kind: fstrim"; sleep 1; done) & trims=$!
+  (while [ ! -e /stop-$kind ]; do /tools/fstrim /$kind || wrong "$kind: fstrim"; sleep 1; done) & trims=$!
   round=0; : > /expected-$kind
   while [ $round -lt $rounds ]; do
     round=$((round + 1))
@@ -97,13 +98,13 @@ zeroes() {{ # parts of clusters are written while the rest of them is zeroed
     i=0; while [ $i -lt 32 ]; do
       dd if=/block of=$disk bs=64k seek=$i oflag=direct conv=notrunc 2>/dev/null || wrong "zeroes: dd"
       i=$((i + 1)); done
-    blkdiscard -z -o 0 -l $((32 * 65536)) $disk || wrong "blkdiscard -z"
+    /tools/blkdiscard -z -o 0 -l $((32 * 65536)) $disk || wrong "blkdiscard -z"
     i=0; while [ $i -lt 32 ]; do
       dd if=/head of=$disk bs=4k seek=$((i * 16)) oflag=direct conv=notrunc 2>/dev/null &
-      blkdiscard -z -o $((i * 65536 + 4096)) -l 61440 $disk &
+      /tools/blkdiscard -z -o $((i * 65536 + 4096)) -l 61440 $disk &
       i=$((i + 1)); done
     wait
-    blkdiscard -o $((64 * 65536)) -l $((32 * 65536)) $disk || wrong "blkdiscard"
+    /tools/blkdiscard -o $((64 * 65536)) -l $((32 * 65536)) $disk || wrong "blkdiscard"
     i=0; while [ $i -lt 32 ]; do
       dd if=$disk bs=4k skip=$((i * 16)) count=1 iflag=direct 2>/dev/null | cmp -s - /head \\
         || wrong "zeroes: write $i in round $round"
@@ -120,8 +121,8 @@ makes() {{ # file systems are made again and again where others were, a sector o
   while [ $round -lt $rounds ]; do
     round=$((round + 1))
     case $((round % 2)) in
-      0) mkfs.xfs -q -f /dev/loop0 || wrong "makes: mkfs.xfs"; mount -t xfs /dev/loop0 /made ;;
-      1) mkfs.ext4 -q -F /dev/loop0 >/dev/null || wrong "makes: mkfs.ext4"; mount -t ext4 /dev/loop0 /made ;;
+      0) /tools/mkfs.xfs -q -f /dev/loop0 || wrong "makes: mkfs.xfs"; mount -t xfs /dev/loop0 /made ;;
+      1) /tools/mkfs.ext4 -q -F /dev/loop0 >/dev/null || wrong "makes: mkfs.ext4"; mount -t ext4 /dev/loop0 /made ;;
     esac || wrong "makes: mount"
     content made 300007 > /made/f; umount /made || wrong "makes: umount"
     case $((round % 2)) in 0) kind=xfs ;; 1) kind=ext4 ;; esac
@@ -132,8 +133,8 @@ makes() {{ # file systems are made again and again where others were, a sector o
   done
 }}
 
-files ext4 /dev/vda mkfs.ext4 -q -F & ext4=$!
-files xfs /dev/vdb mkfs.xfs -q -f & xfs=$!
+files ext4 /dev/vda /tools/mkfs.ext4 -q -F & ext4=$!
+files xfs /dev/vdb /tools/mkfs.xfs -q -f & xfs=$!
 zeroes /dev/vdc & zeroes=$!
 makes /dev/vdc & makes=$!
 wait $ext4 $xfs $zeroes $makes
@@ -161,7 +162,7 @@ def make(scratch: Path) -> tuple[Path, Path]:
     packages.unpack(name, scratch / "kernel", log)
     kernel = next((scratch / "kernel" / "boot").glob("vmlinuz-*"))
     root = scratch / "root"
-    for directory in ("bin", "dev", "modules", "proc", "sys", "etc"):
+    for directory in ("bin", "dev", "etc", "modules", "proc", "sys", "tools"):
         (root / directory).mkdir(parents=True)
     (root / "etc" / "mtab").symlink_to("/proc/mounts")
     shutil.copy(_BUSYBOX, root / "bin" / "busybox")
@@ -208,7 +209,7 @@ def _which(name: str) -> str | None:
 def _copy_with_libraries(program: str, root: Path) -> None:
     source = _which(program)
     assert source is not None, program
-    shutil.copy(source, root / "bin" / program)
+    shutil.copy(source, root / "tools" / program)
     listing = subprocess.run(["ldd", source], capture_output=True, text=True, check=True).stdout
     for library in re.findall(r"(/\S+)", listing):
         target = root / library.lstrip("/")
