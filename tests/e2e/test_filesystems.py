@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.support import filesystem_guest
 from tests.support.qemus import bin_dirs
-from tests.support.vpool_service import VpoolService, processes_of
+from tests.support.vpool_service import VpoolService, storage_daemons
 
 from openvstorage.client import Client
 
@@ -39,7 +39,7 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path
 @pytest.mark.parametrize("qemu", bin_dirs().values(), ids=bin_dirs().keys())
 def test_file_systems_keep_what_they_have(guest: tuple[Path, Path], tmp_path: Path, qemu: Path) -> None:
     console = tmp_path / "console"
-    service = VpoolService(tmp_path / "data", options=("--write-through", "--qemu-dir", str(qemu)))
+    service = VpoolService(tmp_path / "data", options=("--qemu-dir", str(qemu)))
     with service, Client.from_status(service.status) as client:
         disks = []
         for name in ("ext4", "xfs", "zeroes"):
@@ -71,7 +71,7 @@ def _kill_until_the_end(process: subprocess.Popen[bytes], service: VpoolService)
             process.wait(BETWEEN_KILLS_SECONDS)
         except subprocess.TimeoutExpired:
             assert time.monotonic() < deadline, "the guest does not come to its end"
-            daemons = processes_of(service.data)
+            daemons = list(storage_daemons(service.data))
             os.kill(daemons[kills % len(daemons)], signal.SIGKILL)
         else:
             return kills
