@@ -12,7 +12,8 @@ __all__ = ["NbdClient", "NbdRefused"]
 _MAGIC, _OPTION_MAGIC = 0x4E42444D41474943, 0x49484156454F5054
 _OPTION_REPLY_MAGIC, _REQUEST_MAGIC, _REPLY_MAGIC = 0x3E889045565A9, 0x25609513, 0x67446698
 _OPTION_GO, _REPLY_ACK, _INFO_EXPORT = 7, 1, 0
-_READ, _WRITE, _FLUSH, _TRIM = 0, 1, 3, 4
+_READ, _WRITE, _FLUSH, _TRIM, _ZERO = 0, 1, 3, 4, 6
+_NO_HOLE = 1 << 1
 
 
 class NbdRefused(Exception):
@@ -65,6 +66,9 @@ class NbdClient:
     async def trim(self, offset: int, length: int) -> None:
         await self._request(_TRIM, offset, length, b"", 0)
 
+    async def zero(self, offset: int, length: int, *, may_trim: bool = True) -> None:
+        await self._request(_ZERO, offset, length, b"", 0, 0 if may_trim else _NO_HOLE)
+
     async def flush(self) -> None:
         await self._request(_FLUSH, 0, 0, b"", 0)
 
@@ -73,13 +77,13 @@ class NbdClient:
         await asyncio.gather(self._receiving, return_exceptions=True)
         self._writer.close()
 
-    async def _request(self, kind: int, offset: int, length: int, data: bytes, answer: int) -> bytes:
+    async def _request(self, kind: int, offset: int, length: int, data: bytes, answer: int, flags: int = 0) -> bytes:
         if self._receiving.done():
             raise ConnectionResetError
         handle = next(self._handles)
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiting[handle] = (answer, future)
-        self._writer.write(struct.pack(">IHHQQI", _REQUEST_MAGIC, 0, kind, handle, offset, length) + data)
+        self._writer.write(struct.pack(">IHHQQI", _REQUEST_MAGIC, flags, kind, handle, offset, length) + data)
         return await future
 
     async def _receive(self) -> None:

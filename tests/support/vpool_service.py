@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,15 @@ class VpoolService:
 
     :param edge_tls: serve vDisks with TLS, as users do; most tests are about something else, and faster without. None
         leaves it to the service.
+    :param options: more options of ``serve``.
     :ivar log: what the service prints.
     :ivar status: what ``openvstorage status --json`` says.
     """
 
-    def __init__(self, data: Path, *, edge_tls: bool | None = False) -> None:
+    def __init__(self, data: Path, *, edge_tls: bool | None = False, options: Sequence[str] = ()) -> None:
         self.data = data
         self.log = data.with_suffix(".log")
-        self._options = {None: [], True: ["--edge-tls"], False: ["--no-edge-tls"]}[edge_tls]
+        self._options = {None: [], True: ["--edge-tls"], False: ["--no-edge-tls"]}[edge_tls] + list(options)
         self.status: dict[str, Any] = {}
         self._command = str(ROOT / ".venv" / "bin" / "openvstorage")
         self._port = _free_port()
@@ -113,13 +115,14 @@ def end_storage_daemons(directory: Path) -> list[str]:
 
     :returns: their command lines.
     """
-    found = _storage_daemons(directory)
+    found = storage_daemons(directory)
     for pid in found:
         _end(pid)
     return list(found.values())
 
 
-def _storage_daemons(directory: Path) -> dict[int, str]:
+def storage_daemons(directory: Path) -> dict[int, str]:
+    """The storage daemons that have files in a directory: command lines by process id."""
     found = {}
     for entry in Path("/proc").iterdir():
         try:

@@ -189,10 +189,6 @@ def _fault(endpoint: str, error: requests.RequestException, connect_seconds: flo
     return AnswerLost(endpoint=endpoint, reason=_innermost(causes))
 
 
-def _silence(seconds: float) -> str:
-    return f"it did not answer in {seconds:g} s"
-
-
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """Give the error and what it wraps; requests and urllib3 keep that in ``args`` and ``reason``."""
     seen: set[int] = set()

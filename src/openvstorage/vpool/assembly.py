@@ -52,7 +52,13 @@ async def assemble(
         db,
         LayerFiles(directory.layers, build.image_tool, layout),
         Space(directory.root, config.ballast_mib * MIB, config.low_water_mib * MIB),
-        NodeOptions(build.aio, build.direct, config.metadata_cache_mib * MIB),
+        NodeOptions(
+            build.aio,
+            build.direct,
+            config.metadata_cache_mib * MIB,
+            discards_in_place=build.discards_in_place,
+            guards_zeroes=build.guards_zeroes,
+        ),
         merge_subclusters=build.extended_l2_safe,
     )
     node = Node(

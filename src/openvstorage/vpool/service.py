@@ -105,6 +105,7 @@ async def _serve_pool(
     await operations.start()
     try:
         state = _state(directory, config, inventory, certificate.files.ca_file)
+        state["discards_in_place"] = operations.discards_in_place
         write_private(directory.state_file, json.dumps(state, indent=2) + "\n")
         with _ends_on_signal(server, operations):
             log.info("vPool %s is served at https://%s", config.vpool, config.listen)

@@ -9,6 +9,7 @@ from typing import Any
 import requests
 
 from openvstorage.vpool.access import authority
+from openvstorage.vpool.backends.layers.files import SUFFIX, has_subclusters
 from openvstorage.vpool.exports.identity import Identity
 from openvstorage.vpool.pool import PoolDirectory, PoolError
 
@@ -21,8 +22,9 @@ def status(data: Path) -> dict[str, Any]:
 
     :returns: ``api_url``, ``management_ips``, ``port``, ``ca_file``, ``username``, ``password_file``, ``vpool_guid``,
         ``vpool_name``, ``durability`` (of vDisks that have none of their own), ``edge_tls``, ``certificate_ends``
-        (ISO 8601, of the server's certificate), ``pid`` (null when it does not run), ``healthy``, and once the service
-        has told them the fields of :class:`operations.context.Upkeep`.
+        (ISO 8601, of the server's certificate), ``pid`` (null when it does not run), ``healthy``, ``layers``, of these
+        ``layers_ignoring_discards``, which give no space back, and once the service has told them the fields of
+        :class:`operations.context.Upkeep`.
     :raises PoolError: it was never started there.
     :raises AuthorityError, OSError: the server's certificate can not be read.
     """
@@ -36,7 +38,11 @@ def status(data: Path) -> dict[str, Any]:
         raise PoolError(f"{path} can not be read: ask as the user who runs the service") from error
     running = Identity(state["pid"], state["start_time"], state["boot_id"]).alive()
     shown = {key: value for key, value in state.items() if key not in PRIVATE}
+    layers = list(directory.layers.glob(f"*{SUFFIX}"))
+    in_place = shown.pop("discards_in_place", False)
     return shown | {
+        "layers": len(layers),
+        "layers_ignoring_discards": sum(not (in_place and has_subclusters(path)) for path in layers),
         "certificate_ends": authority.valid_until(directory.tls / "server-cert.pem").isoformat(),
         **_upkeep(directory),
         "pid": state["pid"] if running else None,

@@ -208,37 +208,9 @@ def test_an_answer_that_never_comes_is_given_up(standin, connect):
     client = connect(standin, timeout=3.0)
     guid = client.vdisks.create("a", GIB, standin.cluster.vpool_guid)
     standin.interfere = hook
-    with pytest.raises(AnswerLost, match=r"did not answer in 0\.3 s"):
+    with pytest.raises(AnswerLost, match=r"did not answer in 3 s"):
         client.vdisks.extend(guid, 2 * GIB)
     stuck.set()
-
-
-def test_a_service_that_hangs_is_said_to_hang(connect):
-    """The kernel accepts connections for it, and that is all that happens."""
-    with socket.create_server(("127.0.0.1", 0)) as hanging:
-        client = connect(port=hanging.getsockname()[1], timeout=0.3, patience=0.0)
-        with pytest.raises(Unreachable, match=r"^Cannot reach https://.*/api: it did not answer in 0\.3 s$"):
-            client.features()
-
-
-def test_a_service_that_hangs_within_an_answer_is_said_to_hang(certificate, connect):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    done = threading.Event()
-    with socket.create_server(("127.0.0.1", 0)) as hanging:
-
-        def serve():
-            connection, _ = hanging.accept()
-            with context.wrap_socket(connection, server_side=True) as secured:
-                secured.recv(1000)
-                secured.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
-                done.wait(60)
-
-        threading.Thread(target=serve, daemon=True).start()
-        client = connect(port=hanging.getsockname()[1], timeout=1.0, patience=0.0)
-        with pytest.raises(AnswerLost, match=r"it did not answer in 1 s$"):
-            client.features()
-        done.set()
 
 
 def test_a_server_of_another_ca_is_refused_before_anything_is_sent(tmp_path, standin, connect):

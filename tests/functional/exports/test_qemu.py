@@ -19,10 +19,10 @@ async def test_what_is_known_of_two_builds_is_found_out(build):
     """7.2 aborts in both scenarios, 10.0 in neither; builds in between are not known here."""
     if build.version[:2] == (7, 2):
         assert not build.extended_l2_safe
-        assert not build.iothread_safe
+        assert not build.discards_in_place
     elif build.version >= (10, 0, 0):
         assert build.extended_l2_safe
-        assert build.iothread_safe
+        assert build.discards_in_place
     else:
         pytest.skip(f"nothing is known of QEMU {build.version}")
 

@@ -95,7 +95,12 @@ class BlockGraph(Protocol):
 
 
 class Backend(Protocol):
-    """See the module's text. References come from the ``plan`` methods."""
+    """See the module's text. References come from the ``plan`` methods.
+
+    :ivar discards_in_place: whether discarded space is given back, where the bytes are laid out for it.
+    """
+
+    discards_in_place: bool
 
     # rows
 

@@ -19,10 +19,22 @@ from openvstorage.vpool.exports.limits import Limits
 from openvstorage.vpool.exports.run_files import RunFiles
 from openvstorage.vpool.exports.tls import LIST_ID, ServerTls
 
-__all__ = ["TOP", "Export", "arguments", "blockdevs_of", "export_options", "group_id", "top_options"]
+__all__ = [
+    "GUARD",
+    "TOP",
+    "Export",
+    "arguments",
+    "blockdevs_of",
+    "export_options",
+    "group_id",
+    "guard_options",
+    "top_options",
+]
 
 #: Node name of the throttle filter that the exports of a daemon stand on.
 TOP = "top"
+#: Node name of the filter between ``top`` and a layer that is written to, see :func:`guard_options`.
+GUARD = "guard"
 
 _EXPORT_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 
@@ -75,6 +87,24 @@ def top_options(group: str, below: str, *, read_only: bool) -> dict[str, Any]:
         "file": below,
         "discard": "unmap",
         "read-only": read_only,
+    }
+
+
+def guard_options(below: str, granule: int) -> dict[str, Any]:
+    """Options of a filter that lets zero requests through in whole granules only; the rest of one becomes writes.
+
+    A zero request for a part of a granule that the layer does not have yet is lost in QEMU, when another part is
+    written at the same time and the layers below have data there (docs/qemu-bugs.md, "lost zero"). Writes wait for
+    each other.
+
+    :param granule: bytes: the largest unit in which a layer above which the filter will stand maps its data.
+    """
+    return {
+        "driver": "blkdebug",
+        "node-name": GUARD,
+        "image": below,
+        "opt-write-zero": granule,
+        "discard": "unmap",
     }
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from openvstorage.vpool.exports import command, graph, hold, jobs, nbd, sockets, tls
-from openvstorage.vpool.exports.command import TOP, Export
+from openvstorage.vpool.exports.command import GUARD, TOP, Export
 from openvstorage.vpool.exports.errors import (
     DaemonGone,
     ImageLocked,
@@ -213,9 +213,11 @@ class StorageDaemon(DaemonSession):
     # -- asking --------------------------------------------------------------------------------------------------
 
     async def head(self) -> str:
-        """Name of the active layer's node: the one below ``top``, or below the node that a running stream put there."""
+        """Name of the active layer's node: the one below ``top`` and ``guard``, and below a running stream's."""
         answer = await self.execute("x-debug-query-block-graph")
         node = graph.child(answer, TOP, "file") or ""
+        if node == GUARD:
+            node = graph.child(answer, GUARD, "image") or ""
         if node.startswith(jobs.STREAM_FILTER):
             node = graph.child(answer, node, "file") or ""
         return node

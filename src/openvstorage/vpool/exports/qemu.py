@@ -1,29 +1,29 @@
 """Which QEMU is at hand and what it can be trusted with, found out by trying.
 
 Versions do not tell: distributions carry fixes back. Each doubtful feature is used once, in a scratch directory, by a
-daemon of its own that may die of it.
+process of its own that may die of it. docs/qemu-bugs.md tells what is doubtful.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import shutil
-import socket
 import tempfile
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+from openvstorage.vpool.exports import command, discards, tools
 from openvstorage.vpool.exports.daemon import StorageDaemon
-from openvstorage.vpool.exports.errors import ExportsError, QemuMissing
-from openvstorage.vpool.exports.identity import Identity, Process
+from openvstorage.vpool.exports.errors import ExportsError, LaunchFailed, QemuMissing
 from openvstorage.vpool.exports.limits import Limits
-from openvstorage.vpool.exports.listener import listen
-from openvstorage.vpool.exports.spawn import spawn
 
 __all__ = ["QemuBuild"]
+
+log = logging.getLogger(__name__)
 
 _CLUSTER = 128 * 1024
 #: Seconds for one scenario; one takes about 0.1.
@@ -44,7 +44,8 @@ class QemuBuild:
     :ivar image_tool: path of qemu-img.
     :ivar version: of the storage daemon.
     :ivar extended_l2_safe: block-stream survives images with extended_l2.
-    :ivar iothread_safe: an NBD export in an iothread survives a client's disconnect.
+    :ivar discards_in_place: layers with sub-clusters can give discarded space back, see :mod:`discards`.
+    :ivar guards_zeroes: it has the filter of :func:`command.guard_options`.
     :ivar aio: the best way of asynchronous I/O that works in the probed directory: io_uring, native or threads.
     :ivar direct: whether files there can be opened with O_DIRECT (not on tmpfs).
     """
@@ -53,7 +54,8 @@ class QemuBuild:
     image_tool: Path
     version: tuple[int, int, int]
     extended_l2_safe: bool
-    iothread_safe: bool
+    discards_in_place: bool
+    guards_zeroes: bool
     aio: str
     direct: bool
 
@@ -67,25 +69,28 @@ class QemuBuild:
         :raise OSError: nothing can be written in ``scratch``.
         """
         daemon, tool = _find("qemu-storage-daemon", bin_dir), _find("qemu-img", bin_dir)
-        key = (daemon, daemon.stat().st_mtime_ns, tool, tool.stat().st_mtime_ns, scratch.stat().st_dev)
+        io_tool = _look_for("qemu-io", bin_dir)
+        programs = [program for program in (daemon, tool, io_tool) if program is not None]
+        key = (*((program, program.stat().st_mtime_ns) for program in programs), scratch.stat().st_dev)
         loop = asyncio.get_running_loop()
         async with _probing.setdefault(loop, asyncio.Lock()):
             if key not in _features:
                 with tempfile.TemporaryDirectory(prefix="probe-", dir=scratch) as name:
-                    _features[key] = await _probe(daemon, tool, Path(name))
+                    _features[key] = await _probe(daemon, tool, io_tool, Path(name))
         found = _features[key]
         return cls(*(getattr(found, field) for field in cls.__dataclass_fields__))
 
 
-async def _probe(daemon: Path, tool: Path, scratch: Path) -> QemuBuild:
+async def _probe(daemon: Path, tool: Path, io_tool: Path | None, scratch: Path) -> QemuBuild:
     aio, direct = await _way(tool, scratch)
-    build = QemuBuild(daemon, tool, await _version(daemon, scratch), False, False, aio, direct)
+    build = QemuBuild(daemon, tool, await _version(daemon, scratch), False, False, False, aio, direct)
     # Sockets need a short name, which a data directory need not have.
     with tempfile.TemporaryDirectory(prefix="ovs-probe-") as run_dir:
         return replace(
             build,
             extended_l2_safe=await _stream_survives_extended_l2(build, scratch, Path(run_dir)),
-            iothread_safe=await _export_survives_iothread(build, scratch, Path(run_dir)),
+            guards_zeroes=await _has_guard(build, scratch, Path(run_dir)),
+            discards_in_place=await _discards_in_place(build, io_tool, scratch),
         )
 
 
@@ -96,10 +101,10 @@ async def _way(tool: Path, scratch: Path) -> tuple[str, bool]:
     for aio, direct in _WAYS:
         cache = "none" if direct else "writeback"
         words = ["bench", "-q", "-f", "raw", "-w", "-c", "1", "-d", "1", "-s", "4096", "-i", aio, "-t", cache]
-        status, said = await _run(scratch, tool, *words, str(image))
+        status, said = await tools.run(scratch, tool, *words, str(image))
         if status == 0:
             return aio, direct
-    raise QemuMissing(program=str(tool), reason=f"it cannot write in {scratch}: {said}")
+    raise QemuMissing(program=str(tool), reason=f"it cannot write in {scratch}: {said.text()}")
 
 
 async def _stream_survives_extended_l2(build: QemuBuild, scratch: Path, run_dir: Path) -> bool:
@@ -108,11 +113,13 @@ async def _stream_survives_extended_l2(build: QemuBuild, scratch: Path, run_dir:
     below: list[str] = []
     for layer in layers:
         options = f"extended_l2=on,cluster_size={_CLUSTER}"
-        await _must(scratch, build.image_tool, "create", "-q", "-f", "qcow2", "-o", options, *below, str(layer), "1M")
+        await tools.must(
+            scratch, build.image_tool, "create", "-q", "-f", "qcow2", "-o", options, *below, str(layer), "1M"
+        )
         below = ["-F", "qcow2", "-b", str(layer)]
     for layer, offset in ((layers[1], _CLUSTER // 2), (layers[2], 0)):
         words = ["bench", "-q", "-f", "qcow2", "-w", "-c", "1", "-d", "1", "-s", "4096", "-o", str(offset)]
-        await _must(scratch, build.image_tool, *words, str(layer))
+        await tools.must(scratch, build.image_tool, *words, str(layer))
     nodes: list[dict[str, Any]] = []
     for layer in layers:
         file = {"driver": "file", "filename": str(layer), "aio": build.aio, "cache": {"direct": build.direct}}
@@ -127,21 +134,31 @@ async def _stream_survives_extended_l2(build: QemuBuild, scratch: Path, run_dir:
     return await _survives(build, scratch, run_dir, nodes, "upper", scenario)
 
 
-async def _export_survives_iothread(build: QemuBuild, scratch: Path, run_dir: Path) -> bool:
-    """Connect to and leave an export that runs in an iothread: QEMU 7.2 aborts."""
-    node = {"driver": "null-co", "node-name": "null", "size": 1 << 20, "read-zeroes": True}
+async def _has_guard(build: QemuBuild, scratch: Path, run_dir: Path) -> bool:
+    """Whether the filter is built in; distributions choose."""
+    null = {"driver": "null-co", "node-name": "null", "size": 1 << 20, "read-zeroes": True}
+    nodes = [null, command.guard_options("null", _CLUSTER)]
 
     async def scenario(daemon: StorageDaemon) -> None:
-        await daemon.execute("object-add", {"qom-type": "iothread", "id": "io"})
-        export = {"type": "nbd", "id": "probe", "node-name": "null", "name": "probe", "iothread": "io"}
-        await daemon.execute("block-export-add", export)
-        with daemon.take_listener() as listener:
-            uri = f"nbd://127.0.0.1:{listener.getsockname()[1]}/probe"
-        for _ in range(3):
-            await _must(scratch, build.image_tool, "info", "-f", "raw", uri)
+        await daemon.head()
 
-    with listen("127.0.0.1", 0) as listener:
-        return await _survives(build, scratch, run_dir, [node], "null", scenario, listener)
+    try:
+        return await _survives(build, scratch, run_dir, nodes, command.GUARD, scenario)
+    except LaunchFailed as error:
+        log.warning("this QEMU lacks a filter that keeps zero requests from getting lost: %s", error)
+        return False
+
+
+async def _discards_in_place(build: QemuBuild, io_tool: Path | None, scratch: Path) -> bool:
+    """Whether the trial of :mod:`discards` goes well; what can not be tried is not trusted."""
+    if io_tool is None:
+        log.warning("there is no qemu-io beside %s: discards give no space back", build.image_tool)
+        return False
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            return await discards.stay_in_place(build.image_tool, io_tool, scratch)
+    except TimeoutError:
+        return False
 
 
 async def _survives(
@@ -151,7 +168,6 @@ async def _survives(
     nodes: list[dict[str, Any]],
     top: str,
     scenario: Callable[[StorageDaemon], Coroutine[Any, Any, None]],
-    listener: socket.socket | None = None,
 ) -> bool:
     """Whether a daemon carries a scenario out and ends in order afterwards."""
     daemon = await StorageDaemon.launch(
@@ -160,13 +176,12 @@ async def _survives(
         scratch / "log",
         vdisk="probe",
         epoch=0,
-        listener=listener,
+        listener=None,
         blockdevs=nodes,
         top=top,
         limits=Limits(),
     )
     daemon.forbid_core_dump()
-    # A client of a daemon that has died waits for ever in our listener's backlog.
     trying = asyncio.ensure_future(scenario(daemon))
     ended = asyncio.ensure_future(daemon.exited().wait())
     try:
@@ -187,47 +202,21 @@ async def _survives(
 
 
 async def _version(daemon: Path, scratch: Path) -> tuple[int, int, int]:
-    status, said = await _run(scratch, daemon, "--version")
-    match = re.search(r"version (\d+)\.(\d+)\.(\d+)", said)
+    status, said = await tools.run(scratch, daemon, "--version")
+    match = re.search(r"version (\d+)\.(\d+)\.(\d+)", said.raw())
     if status or match is None:
-        raise QemuMissing(program=str(daemon), reason=f"it does not tell its version: {said}")
+        raise QemuMissing(program=str(daemon), reason=f"it does not tell its version: {said.text()}")
     major, minor, patch = (int(part) for part in match.groups())
     return major, minor, patch
 
 
 def _find(program: str, bin_dir: Path | None) -> Path:
-    found = shutil.which(program, path=None if bin_dir is None else str(bin_dir))
+    found = _look_for(program, bin_dir)
     if found is None:
         raise QemuMissing(program=program, reason=f"not found in {bin_dir or 'the PATH'}")
-    return Path(found).absolute()
+    return found
 
 
-async def _must(scratch: Path, program: Path, *words: str) -> None:
-    status, said = await _run(scratch, program, *words)
-    if status:
-        raise ProbeFailed(program=program.name, reason=said)
-
-
-async def _run(scratch: Path, program: Path, *words: str) -> tuple[int, str]:
-    """Exit status and output of a program that ends soon; it is killed when the task is cancelled."""
-    try:
-        pid, said = spawn([str(program), *words], scratch / "log")
-    except OSError as error:
-        raise QemuMissing(program=str(program), reason=error.strerror or str(error)) from None
-    ended = asyncio.Event()
-    process = Process(Identity.of_child(pid), child=True, on_exit=ended.set)
-    try:
-        await ended.wait()
-    except asyncio.CancelledError:
-        process.kill()
-        await ended.wait()
-        raise
-    return process.status or 0, said.text()
-
-
-class ProbeFailed(ExportsError):
-    """A tool failed while a feature was tried. Attributes: program, reason."""
-
-    template = "{program}: {reason}"
-    program: str
-    reason: str
+def _look_for(program: str, bin_dir: Path | None) -> Path | None:
+    found = shutil.which(program, path=None if bin_dir is None else str(bin_dir))
+    return Path(found).absolute() if found is not None else None

@@ -20,11 +20,15 @@ class Output:
         self._path = path
         self._start = start
 
-    def text(self) -> str:
-        """Its lines as one, without the program's name and the option values it quotes."""
+    def raw(self) -> str:
+        """All it has printed so far."""
         with self._path.open("rb") as file:
             file.seek(self._start)
-            lines = file.read().decode(errors="replace").strip().splitlines()
+            return file.read().decode(errors="replace")
+
+    def text(self) -> str:
+        """Its lines as one, without the program's name and the option values it quotes."""
+        lines = self.raw().strip().splitlines()
         lines = [re.sub(r"^\S*qemu-storage-daemon: ", "", line) for line in lines]
         return "; ".join(re.sub(r"^--\S+ \{.*\}: ", "", line) for line in lines) or "it ended without a word"
 

@@ -35,6 +35,11 @@ class Operations:
         self._tasks = Tasks(context, journal, KINDS)
         self._housekeeping = Housekeeping(context, self._tasks)
 
+    @property
+    def discards_in_place(self) -> bool:
+        """:returns: whether layers with sub-clusters give discarded space back."""
+        return self._context.backend.discards_in_place
+
     async def start(self) -> None:
         """Recover what an earlier process left, then begin background work. Call before anything is submitted."""
         await recover(self._context, self._tasks, self._housekeeping)

@@ -31,6 +31,7 @@ from openvstorage.vpool.backends.layers.nodes import (
     layer_nodes,
 )
 from openvstorage.vpool.backends.layers.space import Space
+from openvstorage.vpool.exports.command import GUARD, guard_options
 from openvstorage.vpool.model.database import Database
 from openvstorage.vpool.model.layer import Layer, LayerState
 from openvstorage.vpool.model.vdisk import VDisk
@@ -56,6 +57,7 @@ class LayersBackend:
         self.space = space
         self._db = db
         self._options = options
+        self.discards_in_place = options.discards_in_place
         self._opening: Counter[str] = Counter()
         #: Heads that nobody has looked at since they became one; their chains may have grown too deep.
         self._new_heads: set[str] = set()
@@ -203,7 +205,7 @@ class LayersBackend:
         async with self._db.read() as session:
             line = await lines.chain(session, new)
         cache = self._caches(line[0].size, line[1:])[0]
-        nodes = layer_nodes(new, self.files.path(new), None, self._options, read_only=False, cache=cache)
+        nodes = self._nodes(new, None, read_only=False, cache=cache)
         for node in nodes:
             if not await graph.node_exists(str(node["node-name"])):
                 await graph.execute("blockdev-add", node)
@@ -221,14 +223,8 @@ class LayersBackend:
         """
         async with self._db.read() as session:
             line = await lines.chain(session, old)
-        _, node = layer_nodes(
-            old,
-            self.files.path(old),
-            format_node(line[1].guid) if len(line) > 1 else None,
-            self._options,
-            read_only=True,
-            cache=self._caches(line[0].size, line)[1],
-        )
+        below = format_node(line[1].guid) if len(line) > 1 else None
+        _, node = self._nodes(old, below, read_only=True, cache=self._caches(line[0].size, line)[1])
         await graph.execute("blockdev-reopen", {"options": [node]})
 
     async def export_spec(self, ref: str, *, read_only: bool = False) -> ExportSpec:
@@ -242,11 +238,26 @@ class LayersBackend:
         shares = self._caches(links[0].size, links[1:])
         for link, cache in reversed(list(zip(links, shares, strict=True))):
             frozen = read_only or link.guid != ref
-            blockdevs += layer_nodes(
-                link.guid, self.files.path(link.guid), below, self._options, read_only=frozen, cache=cache
-            )
+            blockdevs += self._nodes(link.guid, below, read_only=frozen, cache=cache)
             below = format_node(link.guid)
-        return ExportSpec(tuple(blockdevs), format_node(ref), tuple(link.guid for link in links))
+        top = format_node(ref)
+        if self._options.guards_zeroes and not read_only:
+            blockdevs.append(guard_options(top, self.files.granule(ref)))
+            top = GUARD
+        return ExportSpec(tuple(blockdevs), top, tuple(link.guid for link in links))
+
+    def _nodes(
+        self, guid: str, below: str | None, *, read_only: bool, cache: int
+    ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        return layer_nodes(
+            guid,
+            self.files.path(guid),
+            below,
+            self._options,
+            read_only=read_only,
+            cache=cache,
+            subclusters=self.files.has_subclusters(guid),
+        )
 
     def _caches(self, size: int, frozen: Sequence[lines.Link]) -> list[int]:
         """:returns: bytes for the metadata caches of a head of ``size`` bytes and of the frozen layers below it."""

@@ -19,6 +19,8 @@ from openvstorage.vpool.backends.base import BackendError, PoolFull
 from openvstorage.vpool.image_lock import tells_of_a_lock
 
 SUFFIX = ".qcow2"
+#: In a cluster, with extended_l2.
+SUBCLUSTERS = 32
 LOCK_PATIENCE_SECONDS = 5.0
 LOCK_RETRY_SECONDS = 0.1
 
@@ -38,9 +40,24 @@ class ImageOptions:
     cluster_size: int
     extended_l2: bool
 
+    @property
+    def granule(self) -> int:
+        """:returns: bytes of the unit in which a layer maps its data."""
+        return self.cluster_size // SUBCLUSTERS if self.extended_l2 else self.cluster_size
+
     def as_argument(self) -> str:
         """:returns: the value of ``qemu-img create -o``."""
         return f"cluster_size={self.cluster_size},extended_l2={'on' if self.extended_l2 else 'off'}"
+
+
+def has_subclusters(path: Path) -> bool:
+    """:returns: whether a layer's file was made with ``extended_l2`` (qcow2 specification: incompatible bit 4)."""
+    try:
+        with path.open("rb") as image:
+            header = image.read(80)
+    except FileNotFoundError:
+        return False  # removed meanwhile
+    return len(header) == 80 and bool(int.from_bytes(header[72:80], "big") & 1 << 4)
 
 
 class LayerFiles:
@@ -126,13 +143,18 @@ class LayerFiles:
         self.sync_directory()
 
     def has_subclusters(self, guid: str) -> bool:
-        """:returns: whether the layer was made with ``extended_l2`` (qcow2 specification: incompatible bit 4)."""
+        """:returns: whether the layer was made with ``extended_l2``."""
+        return has_subclusters(self.path(guid))
+
+    def granule(self, guid: str) -> int:
+        """:returns: bytes of the largest unit in which the layer, or a new one put over it, maps its data."""
         try:
             with self.path(guid).open("rb") as image:
-                header = image.read(80)
+                cluster = 1 << int.from_bytes(image.read(24)[20:], "big")  # qcow2 specification: cluster_bits
         except FileNotFoundError:
-            return False  # removed meanwhile
-        return len(header) == 80 and bool(int.from_bytes(header[72:80], "big") & 1 << 4)
+            return self._options.granule  # removed meanwhile
+        own = cluster // SUBCLUSTERS if self.has_subclusters(guid) else cluster
+        return max(own, self._options.granule)
 
     async def settle(self, guid: str) -> None:
         """All that was written to the layer's file is durable on return."""
