@@ -21,7 +21,7 @@ from openvstorage.vpool.exports.errors import ExportsError, QemuMissing
 from openvstorage.vpool.exports.identity import Identity, Process
 from openvstorage.vpool.exports.limits import Limits
 from openvstorage.vpool.exports.listener import listen
-from openvstorage.vpool.exports.spawn import spawn
+from openvstorage.vpool.exports.spawn import reason_of, spawn
 
 __all__ = ["QemuBuild"]
 
@@ -164,6 +164,7 @@ async def _survives(
         blockdevs=nodes,
         top=top,
         limits=Limits(),
+        outlives=False,
     )
     daemon.forbid_core_dump()
     # A client of a daemon that has died waits for ever in our listener's backlog.
@@ -211,9 +212,9 @@ async def _must(scratch: Path, program: Path, *words: str) -> None:
 async def _run(scratch: Path, program: Path, *words: str) -> tuple[int, str]:
     """Exit status and output of a program that ends soon; it is killed when the task is cancelled."""
     try:
-        pid, said = spawn([str(program), *words], scratch / "log")
+        pid, said = spawn([str(program), *words], scratch / "log", outlives=False)
     except OSError as error:
-        raise QemuMissing(program=str(program), reason=error.strerror or str(error)) from None
+        raise QemuMissing(program=str(program), reason=reason_of(error)) from None
     ended = asyncio.Event()
     process = Process(Identity.of_child(pid), child=True, on_exit=ended.set)
     try:

@@ -189,6 +189,11 @@ class LayersBackend:
             self.files.remove(guid)
         self.files.sync_directory()
 
+    async def end_leftovers(self) -> None:
+        """End tools that an earlier service left running, and remove the unfinished files that they made."""
+        await self.files.tools.end_leftovers()
+        await asyncio.to_thread(self.files.drop_attempts)
+
     async def set_unknown_aside(self) -> Sequence[str]:
         """Move files that no row knows to lost+found; nothing there is ever removed by us."""
         present = {path.name.removesuffix(SUFFIX): path for path in self.files.present()}
@@ -203,7 +208,7 @@ class LayersBackend:
         async with self._db.read() as session:
             line = await lines.chain(session, new)
         cache = self._caches(line[0].size, line[1:])[0]
-        nodes = layer_nodes(new, self.files.path(new), None, self._options, read_only=False, cache=cache)
+        nodes = layer_nodes(new, self.files.require_file(new), None, self._options, read_only=False, cache=cache)
         for node in nodes:
             if not await graph.node_exists(str(node["node-name"])):
                 await graph.execute("blockdev-add", node)
@@ -243,7 +248,7 @@ class LayersBackend:
         for link, cache in reversed(list(zip(links, shares, strict=True))):
             frozen = read_only or link.guid != ref
             blockdevs += layer_nodes(
-                link.guid, self.files.path(link.guid), below, self._options, read_only=frozen, cache=cache
+                link.guid, self.files.require_file(link.guid), below, self._options, read_only=frozen, cache=cache
             )
             below = format_node(link.guid)
         return ExportSpec(tuple(blockdevs), format_node(ref), tuple(link.guid for link in links))
