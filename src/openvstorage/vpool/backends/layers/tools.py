@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 MARK = "OPENVSTORAGE_TOOL_OF"
 #: For a tool whose work does not depend on how much data there is. A disk may be slow, but not for ever.
 PATIENCE_SECONDS = 120.0
+#: Of a burst of changes the rest waits: more at a time take longer in all, and processes run out.
+RUNNING_AT_ONCE = 16
 #: A killed process ends at once, unless it waits for a disk that hangs.
 END_SECONDS = 30.0
 _SAID_BYTES = 64 * 1024
@@ -52,6 +54,7 @@ class Tools:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._running = asyncio.Semaphore(RUNNING_AT_ONCE)
         place = directory.stat()
         self._mark = f"{MARK}={place.st_dev}:{place.st_ino}"
         if shutil.which(TIED[0]) is None:
@@ -82,7 +85,8 @@ class Tools:
         # Memory, not a pipe: nobody has to read while it runs, and who keeps it open keeps nobody waiting.
         said = os.memfd_create("said", os.MFD_CLOEXEC)
         try:
-            status = await self._run(words, said, seconds)
+            async with self._running:
+                status = await self._run(words, said, seconds)
             return status, os.pread(said, _SAID_BYTES, 0).decode(errors="replace").strip()
         except TimeoutError:
             raise BackendError(
