@@ -194,12 +194,17 @@ class Journal:
                 )
             operation.phase = step.name
             await self._context.boundary(operation.type, f"{step.name}:committed")
+        full_attempts = FULL_ATTEMPTS if operation.frees else 1
         while True:
-            attempts -= 1
             try:
                 await getattr(operation, step.name)()
                 break
-            except Exception:
+            except Exception as error:
+                if is_disk_full(error) and full_attempts > 1:
+                    full_attempts -= 1
+                    self._context.backend.ease()
+                    continue
+                attempts -= 1
                 if attempts <= 0:
                     raise
                 log.warning("%s: step %s failed, trying again", operation.type, step.name, exc_info=True)
