@@ -103,13 +103,13 @@ def test_a_service_that_starts_adopts_as_many_daemons_as_there_are(data: Path) -
         async with engine(data, stop_daemons=False) as vpool:
             began = time.monotonic()
             guids: list[str] = []
-            for at in range(0, EXPORTS, 50):  # each has a minute
-                names = (f"v{number}" for number in range(at, min(at + 50, EXPORTS)))
+            for at in range(0, EXPORTS, 10):  # each has a minute
+                names = (f"v{number}" for number in range(at, min(at + 10, EXPORTS)))
                 guids += await asyncio.gather(*(vpool.create(name, MIB) for name in names))
             print(f"{EXPORTS} vDisks: {time.monotonic() - began:.1f} s", flush=True)
             began = time.monotonic()
-            for at in range(0, EXPORTS, 50):
-                await asyncio.gather(*(vpool.grant(guid) for guid in guids[at : at + 50]))
+            for at in range(0, EXPORTS, 10):
+                await asyncio.gather(*(vpool.grant(guid) for guid in guids[at : at + 10]))
             print(f"{EXPORTS} grants: {time.monotonic() - began:.1f} s", flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
 
