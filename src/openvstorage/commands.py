@@ -17,6 +17,7 @@ from openvstorage.aio.commands import app as aio_app
 from openvstorage.contract.durability import Durability
 from openvstorage.vpool.access import authority
 from openvstorage.vpool.access.errors import AccessError
+from openvstorage.vpool.backends.base import BackendError
 from openvstorage.vpool.config import ConfigError, ServiceConfig
 from openvstorage.vpool.exports.errors import ExportsError
 from openvstorage.vpool.pool import PoolDirectory, PoolError
@@ -80,7 +81,7 @@ def serve(
     try:
         config = ServiceConfig.load(data).changed(given)
         asyncio.run(serve_pool(ServeOptions(data, config, accept_database=accept_database)))
-    except (ConfigError, PoolError, ExportsError, AccessError) as error:
+    except (ConfigError, PoolError, ExportsError, AccessError, BackendError) as error:
         _fail(str(error))
     except OSError as error:
         _fail(f"{error.filename or data}: {error.strerror}")

@@ -78,9 +78,10 @@ class Hanger(Killer):
         await asyncio.Event().wait()
 
 
-def in_child(work: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+def in_child(work: Callable[[], Coroutine[Any, Any, None]], patience: float = PATIENCE) -> bool:
     """Run something in a process of its own.
 
+    :param patience: seconds that it may take.
     :returns: whether it was killed by SIGKILL.
     :raises AssertionError: it raised, or ended in any third way; its traceback is in our standard error.
     """
@@ -95,13 +96,13 @@ def in_child(work: Callable[[], Coroutine[Any, Any, None]]) -> bool:
         finally:
             sys.stderr.flush()
             os._exit(status)
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     with os.fdopen(os.pidfd_open(pid), "rb", closefd=True) as watched:
         ended = _wait_readable(watched.fileno(), deadline - time.monotonic())
     if not ended:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-        raise AssertionError(f"the child hung for {PATIENCE:.0f} s")
+        raise AssertionError(f"the child hung for {patience:.0f} s")
     _, status = os.waitpid(pid, 0)
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
         return True

@@ -24,7 +24,7 @@ from openvstorage.vpool.operations.errors import ServiceStops
 from openvstorage.vpool.operations.grants import describe_grant
 from openvstorage.vpool.operations.registry import TYPES
 
-__all__ = ["Case", "Stage", "Way"]
+__all__ = ["Case", "Stage", "Way", "verdict"]
 
 STRANGER = "stranger.qcow2"
 
@@ -151,7 +151,7 @@ class Case:
                 await calm(vpool)
                 await audit(vpool, {STRANGER: b"of somebody else"})
                 killer.armed = False
-                status = await _verdict(vpool, self.scenario)
+                status = await verdict(vpool, self.scenario)
                 assert status == TaskStatus.SUCCESS or self.scenario.may_fail, f"the task ended with {status}"
                 expected = self.scenario.after if status == TaskStatus.SUCCESS else self.scenario.before
                 world = await look(vpool)
@@ -167,7 +167,7 @@ async def _guest_grant(vpool: Engine, name: str) -> dict[str, object]:
         return await describe_grant(session, (await session.scalars(query)).one())
 
 
-async def _verdict(vpool: Engine, scenario: Scenario) -> str:
+async def verdict(vpool: Engine, scenario: Scenario) -> str:
     """:returns: status of the scenario's task, the last one; SUCCESS for background work."""
     if "task:submitted" not in scenario.boundaries():
         return TaskStatus.SUCCESS

@@ -148,8 +148,8 @@ class ServiceConfig:
         return sorted(found) or ["127.0.0.1"]
 
     def save(self, data: Path) -> None:
-        """Keep it in the data directory, whole or not at all."""
-        write_private(data / FILE_NAME, json.dumps(asdict(self), indent=2) + "\n")
+        """Keep it in the data directory, whole or not at all; in the file that is meant if that is a symbolic link."""
+        write_private((data / FILE_NAME).resolve(), json.dumps(asdict(self), indent=2) + "\n")
 
 
 def _with_durability(values: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import fcntl
 import json
 import logging
 import os
+import stat
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,25 @@ class PoolDirectory:
     """Paths in a data directory."""
 
     root: Path
+
+    def check(self) -> None:
+        """Refuse what others could change under us, and what lies elsewhere than it seems to.
+
+        The directory itself may have been found by a symbolic link. Where the bytes are, none will do: how much room
+        there is is asked of the directory's file system, and files are set aside by renaming them.
+
+        :raises PoolError: with what to do.
+        """
+        if self.root.stat().st_mode & stat.S_IWOTH:
+            raise PoolError(f"every user of this machine can change {self.root}: 'chmod o-w {self.root}' first")
+        for path in (self.layers, self.root / "lost+found"):
+            if path.is_symlink():
+                raise PoolError(
+                    f"{path} is a symbolic link: put a directory in its place, "
+                    f"or have all of {self.root} where it leads to and give that as --data"
+                )
+            if path.exists() and not path.is_dir():
+                raise PoolError(f"{path} is not a directory: move it away")
 
     @property
     def layers(self) -> Path:
@@ -84,8 +104,9 @@ class PoolDirectory:
         base = Path("/run") if os.access("/run", os.W_OK) else Path(tempfile.gettempdir())
         parent = Path(given) if given else base / f"openvstorage-{os.getuid()}"
         path = parent / pool_guid[:8]
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
         for directory in (parent, path):
+            if not directory.is_symlink():
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             if directory.is_symlink() or directory.stat().st_uid != os.getuid():
                 raise PoolError(f"{directory} belongs to another user: remove it, or ask them to")
             directory.chmod(0o700)

@@ -67,9 +67,10 @@ async def serve(options: ServeOptions) -> None:
     """
     config = options.config.checked()
     os.umask(0o077)
-    _allow_many_files()
+    allow_many_files()
     options.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory = PoolDirectory(options.data.resolve())
+    directory.check()
     directory.logs.mkdir(mode=0o700, exist_ok=True)
     with PoolLock(directory.root), _listen(config) as listener:
         Space.of(config, directory.root).ease()
@@ -139,7 +140,7 @@ def _server(app: FastAPI, certificate: ServerCertificate) -> _Server:
     return server
 
 
-def _allow_many_files() -> None:
+def allow_many_files() -> None:
     """Each storage daemon costs three descriptors here, and shells give a thousand."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)

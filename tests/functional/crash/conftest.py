@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.crash import kill_daemons
+from tests.support.disk_room import mounted
 
 from openvstorage.vpool.operations import housekeeping
 
@@ -25,3 +26,11 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     yield tmp_path
     for marker in tmp_path.glob("*/pool.json"):
         kill_daemons(marker.parent)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 48 MiB."""
+    with mounted(tmp_path / "small", 48) as path:
+        yield path
+        kill_daemons(path / "pool")

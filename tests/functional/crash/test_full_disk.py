@@ -6,39 +6,21 @@ Requires QEMU's storage daemon and the right to mount a tmpfs.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support.audit import audit, calm
-from tests.support.crash import kill_daemons
 from tests.support.crash_acts import disk, first, snapped, snapshot, vdisk
 from tests.support.crash_world import Disk, World, fits, look
+from tests.support.disk_room import FULL, occupy
 from tests.support.engine import MIB, Engine, TaskFailed, connect, engine
 
 from openvstorage.edge.errors import RequestFailed
 from openvstorage.vpool.backends.base import PoolFull
 
 pytestmark = [pytest.mark.crash]
-
-FULL = "the pool has no room left: delete snapshots or vDisks, or add disk space"
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 48 MiB."""
-    path = tmp_path / "small"
-    path.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "none", path], capture_output=True, check=False)
-    if done.returncode:
-        pytest.skip(f"no tmpfs can be mounted here: {done.stderr.decode().strip()}")
-    yield path
-    kill_daemons(path / "pool")
-    subprocess.run(["umount", "--lazy", path], check=True)
 
 
 def write_until_full(grant: dict[str, Any], start: int) -> int:
@@ -54,14 +36,6 @@ def write_until_full(grant: dict[str, Any], start: int) -> int:
                     raise
                 return at
             at += 1
-
-
-def occupy(path: Path) -> None:
-    """Take what room is left, to the last byte."""
-    for size in (MIB, 4096, 1):
-        with contextlib.suppress(OSError), path.open("ab", buffering=0) as file:
-            while file.write(bytes(size)) == size:
-                pass
 
 
 @pytest.mark.parametrize("low_water", [8, 0], ids=["noticed-before", "noticed-by-the-tools"])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import os
 import random
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,84 @@ def test_a_daemon_that_was_just_starting_when_the_service_died_is_found(data: Pa
     port = asyncio.run(port_of(data, asyncio.run(only_vdisk(data))))
     assert in_child(die_starting)
     assert asyncio.run(examine()) == port, "the port stays"
+
+
+#: Dies in the middle of its first words for some starts; what it says is cut off after so many bytes.
+SPEECHLESS = """#!{python}
+import json, os, pathlib, socket, sys
+starts = pathlib.Path({starts!r})
+if len(starts.read_bytes()) >= {deaths}:
+    os.execv({program!r}, [{program!r}, *sys.argv[1:]])
+with starts.open("ab") as file:
+    file.write(b".")
+words = dict(word.split("=", 1) for word in sys.argv[sys.argv.index("--chardev") + 1].split(",")[1:])
+greeting = dict(QMP=dict(version=dict(qemu=dict(major=7, minor=2, micro=0), package=""), capabilities=[]))
+said = json.dumps(greeting) + "\\n" + json.dumps({{"return": {{}}}}) + "\\n"
+server = socket.socket(socket.AF_UNIX)
+server.bind(words["path"])
+server.listen()
+connection, _ = server.accept()
+connection.sendall(said.encode()[:{length}])
+os._exit(1)
+"""
+
+
+@pytest.mark.parametrize("length", [0, 20, 100, 1000])
+async def test_a_daemon_that_dies_at_its_first_words_is_started_again(data: Path, tmp_path: Path, length: int) -> None:
+    """Not only when the housekeeping comes by, for which guests would wait."""
+    starts, speechless = tmp_path / "starts", tmp_path / "speechless"
+    starts.touch()
+    async with engine(data) as vpool:
+        await first(disk("a", "A..."), granted("a", "guest"))(vpool)
+        await calm(vpool)
+        fleet = vpool.context.fleet
+        program = str(fleet._build.storage_daemon)
+        values = {"python": sys.executable, "starts": str(starts), "deaths": 3, "program": program, "length": length}
+        speechless.write_text(SPEECHLESS.format(**values))
+        speechless.chmod(0o700)
+        fleet._build = dataclasses.replace(fleet._build, storage_daemon=speechless)
+        [daemon] = fleet.serving().values()
+        kill(daemon.identity.pid)
+
+        async def back() -> bool:
+            return starts.read_bytes() == b"..." and set(fleet.serving().values()) - {daemon} != set()
+
+        await until(back, "a daemon that speaks")
+        await calm(vpool)
+        await audit(vpool)
+        assert fits(await look(vpool), World({"a": Disk("A...")}, frozenset({"a:guest"})), wrote=False)
+
+
+async def test_whatever_a_respawn_fails_with_it_is_tried_again(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the respawn itself, with a word in the log, and not as a task that ended without anybody looking."""
+    failed: list[Exception] = []
+    lost: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: lost.append(context))
+
+    async def fail(*_: object, **__: object) -> StorageDaemon:
+        failed.append(AssertionError("of a library's own") if len(failed) % 2 else KeyError("unforeseen"))
+        if len(failed) == 2:
+            monkeypatch.undo()
+        raise failed[-1]
+
+    monkeypatch.setattr(housekeeping, "RESPAWN_PAUSE_SECONDS", 0.0)
+    async with engine(data) as vpool:
+        await first(disk("a", "A..."), granted("a", "guest"))(vpool)
+        await calm(vpool)
+        fleet = vpool.context.fleet
+        [daemon] = fleet.serving().values()
+        monkeypatch.setattr(StorageDaemon, "launch", fail)
+        kill(daemon.identity.pid)
+
+        async def back() -> bool:
+            return set(fleet.serving().values()) - {daemon} != set()
+
+        await until(back, "the next daemon", housekeeping.ROUND_SECONDS / 2)
+        assert len(failed) == 2
+        await calm(vpool)
+        await audit(vpool)
+    gc.collect()
+    assert not lost
 
 
 async def test_a_service_that_is_stopped_while_it_starts_daemons_ends_in_order(data: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 from tests.support.crash import kill, until
-from tests.support.engine import Engine, TaskFailed, connect, engine
+from tests.support.engine import MIB, Engine, TaskFailed, connect, engine
 
 from openvstorage.vpool.exports.errors import NotFenced
 from openvstorage.vpool.exports.identity import Identity
@@ -191,3 +191,29 @@ async def test_a_failed_grant_leaves_no_port(tmp_path: Path, monkeypatch: pytest
                 return not daemons._listeners and await session.scalar(select(Export.port)) is None
 
         await until(free, "the port is given back")
+
+
+async def test_a_copy_that_outlives_its_grant_writes_nothing_more(tmp_path: Path) -> None:
+    """Such as a qemu-img of a cinder-volume that was killed, once the next one has revoked what that left."""
+    (tmp_path / "image").write_bytes(b"o" * 32 * MIB)
+    async with engine(tmp_path / "pool") as vpool:
+        guid = await vpool.create("a", 32 * MIB)
+        left = await vpool.grant(guid, "transfer-1")
+        uri = f"nbd://{left['host']}:{left['port']}/{left['export_name']}"
+        copy = await asyncio.create_subprocess_exec(
+            *("qemu-img", "convert", "-n", "-r", "2M", "-f", "raw", "-O", "raw", tmp_path / "image", uri)
+        )
+        try:
+
+            async def copying() -> bool:
+                return await vpool.read(guid, 0, 512) == b"o" * 512
+
+            await until(copying, "the copy has begun")
+            await vpool.revoke(left)
+            await vpool.write(guid, 0, b"n" * 32 * MIB)
+            assert await asyncio.wait_for(copy.wait(), 60) != 0
+        finally:
+            if copy.returncode is None:
+                copy.kill()
+                await copy.wait()
+        assert await vpool.read(guid, 0, 32 * MIB) == b"n" * 32 * MIB

@@ -88,7 +88,7 @@ async def test_stopping_does_not_wait_for_a_layer_to_be_copied(tmp_path: Path, m
 
         async def slow(*_args: Any) -> None:
             copying.set()
-            await files._tool("sleep", 3600)
+            await files.tools.run("sleep", 3600)
 
         monkeypatch.setattr(files, "copy", slow)
         folding = asyncio.create_task(vpool.settle())

@@ -77,3 +77,39 @@ def test_a_directory_is_served_once(tmp_path: Path) -> None:
         pass
     with PoolLock(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("name", ["layers", "lost+found"])
+def test_a_link_where_bytes_belong_is_refused(tmp_path: Path, name: str) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    PoolDirectory(data).check()
+    (data / name).symlink_to(tmp_path)
+    with pytest.raises(PoolError, match="is a symbolic link: put a directory in its place"):
+        PoolDirectory(data).check()
+    (data / name).unlink()
+    (data / name).write_text("")
+    with pytest.raises(PoolError, match="is not a directory: move it away"):
+        PoolDirectory(data).check()
+
+
+def test_a_directory_that_everybody_can_change_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    with pytest.raises(PoolError, match=f"every user of this machine can change {tmp_path}: 'chmod o-w {tmp_path}'"):
+        PoolDirectory(tmp_path).check()
+
+
+def test_a_run_directory_that_is_a_link_is_refused_before_anything_is_made_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (tmp_path / "run").symlink_to(theirs)
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "run"))
+    with pytest.raises(PoolError, match="belongs to another user"):
+        PoolDirectory(tmp_path).run_dir("0123456789")
+    (tmp_path / "run").unlink()
+    (tmp_path / "run").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(PoolError, match="belongs to another user"):
+        PoolDirectory(tmp_path).run_dir("0123456789")
+    assert not list(theirs.iterdir())

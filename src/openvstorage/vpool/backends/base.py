@@ -169,6 +169,12 @@ class Backend(Protocol):
     async def sweep(self) -> int:
         """Remove trash. :returns: how many references were removed."""
 
+    async def end_leftovers(self) -> None:
+        """End what processes of an earlier service still do to the bytes, storage daemons excepted. Call first.
+
+        :raises BackendError: one does not end, so that no bytes are safe from it.
+        """
+
     async def set_unknown_aside(self) -> Sequence[str]:
         """Put bytes that no row knows where they harm nobody; they are not removed. :returns: their new places."""
 

@@ -31,7 +31,7 @@ from openvstorage.vpool.exports.limits import Limits
 from openvstorage.vpool.exports.monitor import MonitorLost
 from openvstorage.vpool.exports.run_files import RunFiles
 from openvstorage.vpool.exports.session import DaemonSession
-from openvstorage.vpool.exports.spawn import Output, spawn
+from openvstorage.vpool.exports.spawn import Output, reason_of, spawn
 from openvstorage.vpool.exports.tls import ServerTls
 
 __all__ = ["StorageDaemon"]
@@ -71,10 +71,9 @@ class StorageDaemon(DaemonSession):
         admitted: Sequence[str] = (),
         objects: Sequence[Mapping[str, Any]] = (),
         lock_patience: float = 5.0,
+        outlives: bool = True,
     ) -> Self:
-        """Start a daemon and wait until it serves.
-
-        It runs in a session of its own and lives on when this process ends.
+        """Start a daemon and wait until it serves. It runs in a session of its own.
 
         :param program: qemu-storage-daemon.
         :param run_dir: an existing directory with a short name, for the monitor socket and the pid file.
@@ -90,6 +89,7 @@ class StorageDaemon(DaemonSession):
         :param objects: ``object-add`` arguments that the block nodes need.
         :param lock_patience: seconds to try again while a file is locked: the lock of a killed daemon stays for some
             milliseconds.
+        :param outlives: whether it lives on when this process ends.
         :raise ImageLocked: a file is still open for writing in another process.
         :raise LaunchFailed: anything else; then no process and no file is left behind.
         """
@@ -115,9 +115,9 @@ class StorageDaemon(DaemonSession):
                 objects=objects,
             )
             try:
-                pid, said = spawn([str(program), *words], log_file, fds)
+                pid, said = spawn([str(program), *words], log_file, fds, outlives=outlives)
             except OSError as error:
-                raise LaunchFailed(vdisk=vdisk, reason=f"{error.filename}: {error.strerror}") from None
+                raise LaunchFailed(vdisk=vdisk, reason=reason_of(error)) from None
             daemon = cls(files, vdisk=vdisk, epoch=epoch, identity=Identity.of_child(pid), child=True)
             try:
                 await daemon._wait_until_up(said)
@@ -169,8 +169,8 @@ class StorageDaemon(DaemonSession):
         :param identity: as recorded at its launch.
         :param blockdevs: options of nodes that were added after its launch, as far as they are to be flushed.
         :raise DaemonGone: that process has ended (also when its pid is another's by now); nothing else was touched.
-        :raise NotOurs: the process lives but is not the daemon of this vDisk and epoch, or its monitor does not
-            answer within 5 s; it was not touched.
+        :raise NotOurs: the process lives but is not the daemon of this vDisk and epoch, its monitor does not answer
+            within 5 s, or it refuses what every daemon of ours does.
         """
         files = RunFiles.of(run_dir, vdisk, epoch)
         if not identity.alive():
@@ -187,6 +187,9 @@ class StorageDaemon(DaemonSession):
         except ProcessLookupError:
             await daemon.detach()
             raise DaemonGone(vdisk=vdisk, pid=identity.pid) from None
+        except (QmpError, QmpInterrupted) as error:
+            await daemon.detach()
+            raise NotOurs(vdisk=vdisk, pid=identity.pid, reason=str(error)) from None
         except BaseException:
             await daemon.detach()
             raise

@@ -180,6 +180,7 @@ async def _survives(
         blockdevs=nodes,
         top=top,
         limits=Limits(),
+        outlives=False,
     )
     daemon.forbid_core_dump()
     trying = asyncio.ensure_future(scenario(daemon))

@@ -168,9 +168,11 @@ class DaemonSession:
         self._ending = asyncio.create_task(self._clean_up())
 
     async def _clean_up(self) -> None:
-        self._files.remove()
-        await self._monitor.close()
-        self._ended.set()
+        try:
+            self._files.remove()
+            await self._monitor.close()
+        finally:
+            self._ended.set()  # whatever became of its files, everybody who waits for its end has to learn of it
 
     @property
     def monitor(self) -> Monitor:

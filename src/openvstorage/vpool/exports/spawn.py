@@ -1,7 +1,8 @@
-"""Starting a process that outlives this one, with its output in a file."""
+"""Starting a process that outlives this one, or ends with it, with its output in a file."""
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import subprocess
@@ -10,7 +11,11 @@ from pathlib import Path
 
 from openvstorage.vpool.image_lock import tells_of_a_lock
 
-__all__ = ["Output", "spawn"]
+__all__ = ["TIED", "Output", "reason_of", "spawn"]
+
+#: What a program is run by so that the kernel kills it when we end. Without a shell between: the tie is kept over exec,
+#: not by children. It is to the thread that forks; here that is the event loop's, which ends last.
+TIED = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
 class Output:
@@ -37,7 +42,9 @@ class Output:
         return tells_of_a_lock(self.text())
 
 
-def spawn(words: Sequence[str], log_file: Path, fds: Sequence[int] = ()) -> tuple[int, Output]:
+def spawn(
+    words: Sequence[str], log_file: Path, fds: Sequence[int] = (), *, outlives: bool = True
+) -> tuple[int, Output]:
     """Start a process in a session of its own; blocks for the moment that takes.
 
     Its environment is bare: ours may hold passwords, and its errors shall be in English. What it makes only its own
@@ -46,6 +53,7 @@ def spawn(words: Sequence[str], log_file: Path, fds: Sequence[int] = ()) -> tupl
     :param words: program and arguments.
     :param log_file: its output is appended here; made with mode 0600.
     :param fds: file descriptors that it inherits under the same numbers.
+    :param outlives: whether it lives on when this process ends.
     :return: its pid and its output. The caller notices its end and collects its status.
     :raise OSError: the program cannot be run, or the log not be opened.
     """
@@ -53,7 +61,7 @@ def spawn(words: Sequence[str], log_file: Path, fds: Sequence[int] = ()) -> tupl
     try:
         said = Output(log_file, os.fstat(log).st_size)
         process = subprocess.Popen(
-            words,
+            words if outlives else [*TIED, *words],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -68,3 +76,15 @@ def spawn(words: Sequence[str], log_file: Path, fds: Sequence[int] = ()) -> tupl
     # The status is collected through a pidfd: this object must neither wait for the process nor warn of it.
     process.returncode = 0
     return process.pid, said
+
+
+def reason_of(error: OSError) -> str:
+    """:returns: why a process could not be started, and what helps."""
+    if error.errno in (errno.EAGAIN, errno.ENOMEM):
+        return (
+            f"{os.strerror(error.errno)}: the machine, or the service's unit (TasksMax=) or user (ulimit -u), "
+            "has no process or memory to spare"
+        )
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return f"{os.strerror(error.errno)}: raise the limit of open files (LimitNOFILE=, ulimit -n)"
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)

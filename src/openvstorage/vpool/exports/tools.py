@@ -7,7 +7,7 @@ from pathlib import Path
 
 from openvstorage.vpool.exports.errors import ExportsError, QemuMissing
 from openvstorage.vpool.exports.identity import Identity, Process
-from openvstorage.vpool.exports.spawn import Output, spawn
+from openvstorage.vpool.exports.spawn import Output, reason_of, spawn
 
 __all__ = ["ProbeFailed", "must", "run"]
 
@@ -38,9 +38,9 @@ async def run(scratch: Path, program: Path, *words: str) -> tuple[int, Output]:
     :raise QemuMissing: it does not start.
     """
     try:
-        pid, said = spawn([str(program), *words], scratch / "log")
+        pid, said = spawn([str(program), *words], scratch / "log", outlives=False)
     except OSError as error:
-        raise QemuMissing(program=str(program), reason=error.strerror or str(error)) from None
+        raise QemuMissing(program=str(program), reason=reason_of(error)) from None
     ended = asyncio.Event()
     process = Process(Identity.of_child(pid), child=True, on_exit=ended.set)
     try:

@@ -5,11 +5,17 @@ Clients of Open vStorage know no codes and recognise some of the texts by a frag
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
 
+from sqlalchemy.exc import OperationalError
+
 from openvstorage.contract.codes import ErrorCode
-from openvstorage.vpool.backends.base import BackendError
+from openvstorage.vpool.backends.base import BackendError, PoolFull
 from openvstorage.vpool.exports.errors import ExportsError
+
+#: How SQLite and PostgreSQL say that the disk is full.
+DISK_FULL = ("database or disk is full", "No space left on device")
 
 
 class OperationError(Exception):
@@ -199,6 +205,8 @@ class ServiceStops(OperationError):
 
 def text_of(error: BaseException) -> str:
     """:returns: what a client is told; details of an unexpected error stay in the log."""
+    if is_disk_full(error):
+        error = PoolFull()
     if isinstance(error, OperationError | BackendError | ExportsError):
         return str(error)
     return f"internal error ({type(error).__name__}): the service's log has the details"
@@ -206,6 +214,15 @@ def text_of(error: BaseException) -> str:
 
 def code_of(error: BaseException) -> ErrorCode:
     """:returns: what a client's program is told."""
+    if is_disk_full(error):
+        error = PoolFull()
     if isinstance(error, OperationError | BackendError | ExportsError):
         return error.code
     return ErrorCode.INTERNAL_ERROR
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """:returns: whether the database, or a file of ours, could not keep something because the disk is full."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, OperationalError) and any(words in str(error.orig) for words in DISK_FULL)

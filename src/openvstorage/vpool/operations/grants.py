@@ -172,6 +172,7 @@ class Respawn(Operation):
     port, for what no grant is left of."""
 
     type = "respawn"
+    frees = True
     steps = (Step("serve"),)
 
     async def begin(self, session: AsyncSession) -> None:

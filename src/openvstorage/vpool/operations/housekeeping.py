@@ -115,8 +115,11 @@ class Housekeeping:
                 return
             except (ExportsError, OperationError, BackendError, OSError, SQLAlchemyError) as error:
                 log.error("vDisk %s can not be served (attempt %d): %s", vdisk, attempt + 1, error)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopped.wait(), RESPAWN_PAUSE_SECONDS)
+            except Exception:
+                # clients wait: what nobody has foreseen is no reason to leave them without a daemon
+                log.exception("vDisk %s can not be served (attempt %d)", vdisk, attempt + 1)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), RESPAWN_PAUSE_SECONDS)
 
     async def _do_chores(self) -> None:
         """Each for itself: one that fails, such as on a full disk, must not keep the others from being done."""

@@ -1,8 +1,9 @@
 """The journal: runs operations step by step and finishes after a restart what was begun before it.
 
 Rules: intent is committed before bytes are touched; the result is committed together with the operation's end and its
-task's result; nothing else decides what recovery does. While an operation is in the journal and nobody runs it, what
-the model says of its vDisks is not true yet: nothing else may begin with them.
+task's result; nothing else decides what recovery does. What ends something, or gives room back, has to be possible on
+a full disk: its transaction is repeated with room of the reserve. While an operation is in the journal and nobody runs
+it, what the model says of its vDisks is not true yet: nothing else may begin with them.
 """
 
 from __future__ import annotations
@@ -11,21 +12,25 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import delete, select, update
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from openvstorage.vpool.model.base import new_guid
 from openvstorage.vpool.model.task import OperationRow, Task, TaskStatus
 from openvstorage.vpool.operations.context import Context
-from openvstorage.vpool.operations.errors import Interrupted, Unfinished, code_of, text_of
+from openvstorage.vpool.operations.errors import Interrupted, Unfinished, code_of, is_disk_full, text_of
 from openvstorage.vpool.operations.operation import Operation, Step
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 FORWARD_ATTEMPTS = 3
 FORWARD_PAUSE_SECONDS = 1.0
+#: So often a transaction that must not fail for want of room is tried, each time with another part of the reserve.
+FULL_ATTEMPTS = 4
 
 
 class Journal:
@@ -60,14 +65,9 @@ class Journal:
             if not self.is_settled(operation.locks()):
                 raise Unfinished()
             await operation.prepare()
-            async with self._context.db.write() as session:
-                await operation.begin(session)
-                steps = [step for step in operation.steps if not operation.skips(step)]
-                if not steps:
-                    result = await operation.finish(session)
-                    await _succeed(session, task_guid, result)
-                else:
-                    await self._enter(session, guid, operation, task_guid)
+            steps, result = await self._commit(
+                lambda session: self._begin(session, guid, operation, task_guid), insist=operation.frees
+            )
         except Exception as error:
             await self._fail_task(task_guid, error)
             await _tidy_up(operation, operation.after_failure)
@@ -78,6 +78,32 @@ class Journal:
             result = await self._advance(guid, operation, steps, task_guid, attempts=attempts)
         await _tidy_up(operation, operation.after)
         return result
+
+    async def _begin(
+        self, session: AsyncSession, guid: str, operation: Operation, task_guid: str | None
+    ) -> tuple[list[Step], Any]:
+        """:returns: the steps that are to follow; if there are none it has ended, and the other value is its result."""
+        await operation.begin(session)
+        steps = [step for step in operation.steps if not operation.skips(step)]
+        if steps:
+            await self._enter(session, guid, operation, task_guid)
+            return steps, None
+        result = await operation.finish(session)
+        await _succeed(session, task_guid, result)
+        return steps, result
+
+    async def _commit(self, work: Callable[[AsyncSession], Awaitable[T]], *, insist: bool = True) -> T:
+        """One transaction. :param insist: on a full disk use up the reserve rather than give up."""
+        attempts = FULL_ATTEMPTS if insist else 1
+        while True:
+            attempts -= 1
+            try:
+                async with self._context.db.write() as session:
+                    return await work(session)
+            except OperationalError as error:
+                if attempts <= 0 or not is_disk_full(error):
+                    raise
+            self._context.backend.ease()
 
     def is_settled(self, vdisks: Iterable[str]) -> bool:
         """:returns: whether what the model says of these vDisks is true: no operation waits to be finished."""
@@ -146,15 +172,18 @@ class Journal:
         try:
             for step in steps:
                 await self._step(guid, operation, step, attempts)
-            async with self._context.db.write() as session:
-                result = await operation.finish(session)
-                await session.execute(delete(OperationRow).where(OperationRow.guid == guid))
-                await _succeed(session, task_guid, result)
+            result = await self._commit(lambda session: self._finish(session, guid, operation, task_guid))
         except Exception as error:
             await self._fail(guid, operation, task_guid, error)
             raise
         self._unfinished.pop(guid, None)
         await self._context.boundary(operation.type, "finish")
+        return result
+
+    async def _finish(self, session: AsyncSession, guid: str, operation: Operation, task_guid: str | None) -> Any:
+        result = await operation.finish(session)
+        await session.execute(delete(OperationRow).where(OperationRow.guid == guid))
+        await _succeed(session, task_guid, result)
         return result
 
     async def _step(self, guid: str, operation: Operation, step: Step, attempts: int) -> None:
@@ -165,12 +194,17 @@ class Journal:
                 )
             operation.phase = step.name
             await self._context.boundary(operation.type, f"{step.name}:committed")
+        full_attempts = FULL_ATTEMPTS if operation.frees else 1
         while True:
-            attempts -= 1
             try:
                 await getattr(operation, step.name)()
                 break
-            except Exception:
+            except Exception as error:
+                if is_disk_full(error) and full_attempts > 1:
+                    full_attempts -= 1
+                    self._context.backend.ease()
+                    continue
+                attempts -= 1
                 if attempts <= 0:
                     raise
                 log.warning("%s: step %s failed, trying again", operation.type, step.name, exc_info=True)
@@ -193,18 +227,20 @@ class Journal:
             self._unfinished[guid] = frozenset(operation.locks())
 
     async def _abort(self, guid: str, operation: Operation, task_guid: str | None, error: Exception) -> None:
-        await operation.give_up()
-        async with self._context.db.write() as session:
+        async def take_back(session: AsyncSession) -> None:
             await operation.abort(session)
             await session.execute(delete(OperationRow).where(OperationRow.guid == guid))
             await fail_task(session, task_guid, error)
+
+        await operation.give_up()
+        await self._commit(take_back)
         self._unfinished.pop(guid, None)
         await self._context.boundary(operation.type, "abort")
         await _tidy_up(operation, operation.after_failure)
         self._context.tidy()
 
     async def _park(self, guid: str, error: Exception, task_guid: str | None) -> None:
-        async with self._context.db.write() as session:
+        async def note(session: AsyncSession) -> None:
             await session.execute(
                 update(OperationRow)
                 .where(OperationRow.guid == guid)
@@ -212,10 +248,11 @@ class Journal:
             )
             await fail_task(session, task_guid, error)
 
+        await self._commit(note)
+
     async def _fail_task(self, task_guid: str | None, error: Exception) -> None:
         if task_guid:
-            async with self._context.db.write() as session:
-                await fail_task(session, task_guid, error)
+            await self._commit(lambda session: fail_task(session, task_guid, error))
 
 
 async def _tidy_up(operation: Operation, work: Callable[[], Awaitable[None]]) -> None:

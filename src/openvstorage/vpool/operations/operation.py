@@ -34,7 +34,7 @@ class Operation:
 
     :cvar type: its name in the journal.
     :cvar steps: what happens between begin and finish.
-    :cvar frees: it gives room back, so it must be possible on a full disk.
+    :cvar frees: it gives room back, or a guest waits for it, so it must be possible on a full disk.
     :cvar forward: once begun it is never taken back, only finished, at the latest after the next start.
     :ivar phase: the last step whose beginning was committed, empty for none.
     """

@@ -29,7 +29,9 @@ async def recover(context: Context, tasks: Tasks, housekeeping: Housekeeping) ->
     """Bring model, files and daemons together. Blocks (awaits) until it is done.
 
     :raises NotOurs: a daemon can neither be adopted nor killed.
+    :raises BackendError: a tool of an earlier service can not be ended.
     """
+    await context.backend.end_leftovers()
     await admission.note_certificates(context)
     await adopt_daemons(context)
     await context.journal.recover()

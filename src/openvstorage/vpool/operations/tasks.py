@@ -19,7 +19,13 @@ from openvstorage.vpool.backends.base import PoolFull
 from openvstorage.vpool.model.base import new_guid
 from openvstorage.vpool.model.task import OperationRow, Task, TaskStatus
 from openvstorage.vpool.operations.context import Context
-from openvstorage.vpool.operations.errors import IdempotencyConflict, Interrupted, OperationError, ServiceStops
+from openvstorage.vpool.operations.errors import (
+    IdempotencyConflict,
+    Interrupted,
+    OperationError,
+    ServiceStops,
+    is_disk_full,
+)
 from openvstorage.vpool.operations.journal import Journal, fail_task
 from openvstorage.vpool.operations.operation import Operation
 
@@ -27,8 +33,6 @@ log = logging.getLogger(__name__)
 
 KEEP_SECONDS = 86_400.0
 CLOSE_SECONDS = 30.0
-#: How SQLite and PostgreSQL say that the disk is full.
-DISK_FULL = ("database or disk is full", "No space left on device")
 #: How long a task that was cancelled may take to let go of what it holds.
 CANCEL_SECONDS = 5.0
 #: How soon a waiting client looks again at a task that nobody runs just now.
@@ -90,7 +94,7 @@ class Tasks:
         try:
             kept = await self._keep(task, idempotency)
         except OperationalError as error:
-            if any(words in str(error.orig) for words in DISK_FULL):
+            if is_disk_full(error):
                 raise PoolFull from error
             raise
         if kept != task.guid:
@@ -202,5 +206,8 @@ class Tasks:
             await self._journal.run(operation, guid)
         except OperationError as error:
             log.info("task %s (%s) refused: %s", guid, operation.type, error)
-        except Exception:
-            log.exception("task %s (%s) failed", guid, operation.type)
+        except Exception as error:
+            if is_disk_full(error):
+                log.error("task %s (%s) failed: the disk is full", guid, operation.type)
+            else:
+                log.exception("task %s (%s) failed", guid, operation.type)

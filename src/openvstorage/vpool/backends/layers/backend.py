@@ -191,6 +191,11 @@ class LayersBackend:
             self.files.remove(guid)
         self.files.sync_directory()
 
+    async def end_leftovers(self) -> None:
+        """End tools that an earlier service left running, and remove the unfinished files that they made."""
+        await self.files.tools.end_leftovers()
+        await asyncio.to_thread(self.files.drop_attempts)
+
     async def set_unknown_aside(self) -> Sequence[str]:
         """Move files that no row knows to lost+found; nothing there is ever removed by us."""
         present = {path.name.removesuffix(SUFFIX): path for path in self.files.present()}
@@ -251,7 +256,7 @@ class LayersBackend:
     ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         return layer_nodes(
             guid,
-            self.files.path(guid),
+            self.files.require_file(guid),
             below,
             self._options,
             read_only=read_only,

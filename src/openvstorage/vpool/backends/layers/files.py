@@ -1,6 +1,9 @@
 """Layer files: one qcow2 image per layer, named by the layer's guid, all in one directory.
 
 Everything here is bytes. What may be removed is decided elsewhere and committed before this module is asked.
+
+A new file comes to be under a name of its own attempt and gets the layer's name when it is complete: a tool that lives
+on longer than it should writes to what nobody uses.
 """
 
 from __future__ import annotations
@@ -8,25 +11,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
+import re
+import secrets
+import stat
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from openvstorage.vpool.backends.base import BackendError, PoolFull
-from openvstorage.vpool.image_lock import tells_of_a_lock
+from openvstorage.vpool.backends.base import BackendError
+from openvstorage.vpool.backends.layers.tools import PATIENCE_SECONDS, Locked, Tools
+
+log = logging.getLogger(__name__)
 
 SUFFIX = ".qcow2"
 #: In a cluster, with extended_l2.
 SUBCLUSTERS = 32
+#: The name of an attempt: the layer's guid, and what no other attempt has. No row ever speaks of such a file, and no
+#: storage daemon opens one.
+_ATTEMPT = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.[0-9a-f]{16}\.part")
+#: A tool that reads or copies a whole file gets a second more for so many bytes.
+_SLOW_DISK = 1024**2
 LOCK_PATIENCE_SECONDS = 5.0
 LOCK_RETRY_SECONDS = 0.1
-
-
-class Locked(BackendError):
-    """Another process has the image open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +85,22 @@ class LayerFiles:
         self._image_tool = image_tool
         self._options = options
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.tools = Tools(directory)
 
     def path(self, guid: str) -> Path:
         """:returns: where the layer's file is or would be."""
         return self.directory / (guid + SUFFIX)
+
+    def require_file(self, guid: str) -> Path:
+        """:returns: the path of a layer that is to be opened.
+
+        :raises BackendError: there is something else in its place, such as a symbolic link to somebody's file.
+        """
+        path = self.path(guid)
+        with contextlib.suppress(FileNotFoundError):  # whoever opens it says so
+            if not stat.S_ISREG(path.lstat().st_mode):
+                raise BackendError(f"{path} is not a file, but a link or a directory: put the layer's file back")
+        return path
 
     async def create(self, guid: str, size: int, parent: str | None) -> None:
         """Make an empty layer of ``size`` bytes; replaces what a crash left half made. Durable on return.
@@ -85,17 +108,39 @@ class LayerFiles:
         :raises PoolFull: no room; nothing is left behind.
         :raises BackendError: QEMU's tool refuses.
         """
-        path = self.path(guid)
-        path.unlink(missing_ok=True)
         backing = ["-b", parent + SUFFIX, "-F", "qcow2"] if parent else []
-        try:
-            await self._run(
-                "create", "-q", "-u", "-f", "qcow2", "-o", self._options.as_argument(), *backing, path, size
+        layout = self._options.as_argument()
+        async with self._attempt(guid) as path:
+            await self.tools.run(
+                self._image_tool, "create", "-q", "-u", "-f", "qcow2", "-o", layout, *backing, path, size
             )
-            await asyncio.to_thread(self._sync, path)
+
+    @asynccontextmanager
+    async def _attempt(self, guid: str) -> AsyncIterator[Path]:
+        """The name under which a layer's file is made; after the block it takes the layer's place, durably, and if
+        that fails nothing of either is left."""
+        path = self.path(guid)
+        part = self.directory / f"{guid}.{secrets.token_hex(8)}.part"
+        path.unlink(missing_ok=True)
+        try:
+            yield part
+            await asyncio.to_thread(self._put, part, path)
         except BaseException:
+            part.unlink(missing_ok=True)
             path.unlink(missing_ok=True)
             raise
+
+    def _put(self, part: Path, path: Path) -> None:
+        part.chmod(0o600)
+        _fsync(part)
+        part.rename(path)
+        self.sync_directory()
+
+    def drop_attempts(self) -> None:
+        """Remove what attempts of an earlier service left. Call when none of its tools runs any more. Blocks."""
+        for path in list(self.present()):
+            if _ATTEMPT.fullmatch(path.name):
+                path.unlink()
 
     async def grow(self, guid: str, size: int) -> None:
         """Grow a layer that nobody has open to at least ``size`` bytes. Durable on return."""
@@ -104,10 +149,11 @@ class LayerFiles:
         await self.settle(guid)
 
     async def _resize(self, guid: str, size: int) -> None:
+        # In place: what is left of it is ended before the next service touches a layer.
         deadline = time.monotonic() + LOCK_PATIENCE_SECONDS
         while True:
             try:
-                await self._run("resize", "-q", _alone(self.path(guid)), size)
+                await self.tools.run(self._image_tool, "resize", "-q", _alone(self.require_file(guid)), size)
                 return
             except Locked:
                 # the lock of a daemon that was killed stays for some milliseconds after its end
@@ -125,14 +171,14 @@ class LayerFiles:
 
         :raises PoolFull: no room; nothing is left behind.
         """
-        path = self.path(target)
-        try:
-            await self._tool("cp", "--sparse=always", "--reflink=auto", "--", self.path(source), path)
-            path.chmod(0o600)
-            await asyncio.to_thread(self._sync, path)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
+        original = self.require_file(source)
+        async with self._attempt(target) as path:
+            words = ("--sparse=always", "--reflink=auto", "--", original, path)
+            await self.tools.run("cp", *words, seconds=self._whole(source))
+
+    def _whole(self, guid: str) -> float:
+        """:returns: seconds in which even a slow disk has read a layer's whole file."""
+        return PATIENCE_SECONDS + self.allocated(guid) / _SLOW_DISK
 
     def replace(self, source: str, target: str) -> None:
         """Put the file of ``source`` in the place of ``target``'s; nothing happens when that was done. Blocks."""
@@ -162,20 +208,32 @@ class LayerFiles:
 
     async def check(self, guid: str) -> str | None:
         """:returns: what ``qemu-img check`` finds wrong with a layer that nobody writes to, or None."""
-        process = await self._spawn(self._image_tool, "check", "-q", "-U", _alone(self.path(guid)))
-        out, err = await process.communicate()
+        image = _alone(self.require_file(guid))
+        status, said = await self.tools.outcome(self._image_tool, "check", "-q", "-U", image, seconds=self._whole(guid))
         # 3 means leaked clusters only: space, not data, is lost when a process is killed
-        return None if process.returncode in (0, 3) else (out + err).decode(errors="replace").strip()
+        return None if status in (0, 3) else said or f"qemu-img check ended with status {status}"
 
     def seal(self, guid: str) -> None:
         """Guard a frozen layer against accidental writes; nothing happens when its file is gone."""
-        with contextlib.suppress(FileNotFoundError):
-            self.path(guid).chmod(0o444)
+        self._set_mode(guid, 0o444)
 
     def unseal(self, guid: str) -> None:
         """Allow writes to a layer's file; nothing happens when it is gone."""
-        with contextlib.suppress(FileNotFoundError):
-            self.path(guid).chmod(0o600)
+        self._set_mode(guid, 0o600)
+
+    def _set_mode(self, guid: str, mode: int) -> None:
+        """Not of what a link in its place leads to: that is not ours."""
+        try:
+            descriptor = os.open(self.path(guid), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            log.error("%s is not a layer's file: %s", self.path(guid), error.strerror)
+            return
+        try:
+            os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
 
     def remove(self, guid: str) -> None:
         """Unlink a layer's file; missing is fine. Durable after :meth:`sync_directory`."""
@@ -218,35 +276,6 @@ class LayerFiles:
     def _sync(self, path: Path) -> None:
         _fsync(path)
         _fsync(self.directory)
-
-    async def _run(self, *arguments: object) -> str:
-        return await self._tool(self._image_tool, *arguments)
-
-    async def _tool(self, program: Path | str, *arguments: object) -> str:
-        process = await self._spawn(program, *arguments)
-        try:
-            out, err = await process.communicate()
-        except BaseException:
-            # what it writes must not come after what is done about our end
-            process.kill()
-            await process.wait()
-            raise
-        if process.returncode:
-            text = err.decode(errors="replace").strip()
-            if "No space left on device" in text or "Disk quota exceeded" in text:
-                raise PoolFull()
-            failure = Locked if tells_of_a_lock(text) else BackendError
-            raise failure(f"{Path(program).name} {arguments[0]} failed: {text}")
-        return out.decode()
-
-    async def _spawn(self, program: Path | str, *arguments: object) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            str(program),
-            *(str(argument) for argument in arguments),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
 
 
 def _alone(path: Path) -> str:
