@@ -25,6 +25,7 @@ from openvstorage.vpool.backends.layers import caches, lines
 from openvstorage.vpool.backends.layers.depth import MAX_DEPTH, STRIDE, skip_target
 from openvstorage.vpool.backends.layers.files import SUFFIX, LayerFiles
 from openvstorage.vpool.backends.layers.nodes import (
+    LAZY_CLUSTERS,
     NodeOptions,
     format_node,
     is_layer_node,
@@ -203,7 +204,8 @@ class LayersBackend:
         async with self._db.read() as session:
             line = await lines.chain(session, new)
         cache = self._caches(line[0].size, line[1:])[0]
-        nodes = layer_nodes(new, self.files.path(new), None, self._options, read_only=False, cache=cache)
+        lazy = self._counts_lazily(line[0])
+        nodes = layer_nodes(new, self.files.path(new), None, self._options, read_only=False, cache=cache, lazy=lazy)
         for node in nodes:
             if not await graph.node_exists(str(node["node-name"])):
                 await graph.execute("blockdev-add", node)
@@ -243,10 +245,19 @@ class LayersBackend:
         for link, cache in reversed(list(zip(links, shares, strict=True))):
             frozen = read_only or link.guid != ref
             blockdevs += layer_nodes(
-                link.guid, self.files.path(link.guid), below, self._options, read_only=frozen, cache=cache
+                link.guid,
+                self.files.path(link.guid),
+                below,
+                self._options,
+                read_only=frozen,
+                cache=cache,
+                lazy=not frozen and self._counts_lazily(link),
             )
             below = format_node(link.guid)
         return ExportSpec(tuple(blockdevs), format_node(ref), tuple(link.guid for link in links))
+
+    def _counts_lazily(self, head: lines.Link) -> bool:
+        return head.size <= LAZY_CLUSTERS * self.files.cluster_size(head.guid)
 
     def _caches(self, size: int, frozen: Sequence[lines.Link]) -> list[int]:
         """:returns: bytes for the metadata caches of a head of ``size`` bytes and of the frozen layers below it."""
@@ -261,6 +272,7 @@ class LayersBackend:
             self._opening.update(spec.refs)
             try:
                 if await self.export_spec(ref, read_only=read_only) == spec:
+                    await self.files.recount(spec.refs)
                     yield spec
                     return
             finally:
@@ -386,5 +398,6 @@ class LayersBackend:
 
     async def check(self, refs: Sequence[str]) -> Mapping[str, str]:
         """Run ``qemu-img check`` over layers that nobody writes to."""
+        await self.files.recount(refs)
         found = {ref: await self.files.check(ref) for ref in refs}
         return {ref: text for ref, text in found.items() if text}

@@ -8,15 +8,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from openvstorage.vpool.backends.base import BackendError, PoolFull
 from openvstorage.vpool.image_lock import tells_of_a_lock
+
+log = logging.getLogger(__name__)
 
 SUFFIX = ".qcow2"
 LOCK_PATIENCE_SECONDS = 5.0
@@ -133,6 +136,41 @@ class LayerFiles:
         except FileNotFoundError:
             return False  # removed meanwhile
         return len(header) == 80 and bool(int.from_bytes(header[72:80], "big") & 1 << 4)
+
+    def cluster_size(self, guid: str) -> int:
+        """:returns: bytes of the layer's clusters (qcow2 specification: bytes 20 to 23)."""
+        with self.path(guid).open("rb") as image:
+            return 1 << int.from_bytes(image.read(24)[20:], "big")
+
+    def is_dirty(self, guid: str) -> bool:
+        """:returns: whether the layer's reference counts are out of date, because a daemon that counted lazily was
+        killed (qcow2 specification: incompatible bit 0). What is read is right nevertheless."""
+        try:
+            with self.path(guid).open("rb") as image:
+                header = image.read(80)
+        except FileNotFoundError:
+            return False  # removed meanwhile
+        return len(header) == 80 and bool(header[79] & 1)
+
+    async def recount(self, guids: Iterable[str]) -> None:
+        """Bring the reference counts of dirty layers up to date. Repeated after a crash it goes on from any state.
+
+        A layer that somebody has open stays as it is, and so does a damaged one: QEMU reads it or refuses it.
+        """
+        for guid in guids:
+            if not self.is_dirty(guid):
+                continue
+            mode = self.path(guid).stat().st_mode
+            self.unseal(guid)
+            try:
+                await self._run("check", "-q", "-r", "all", _alone(self.path(guid)))
+                await self.settle(guid)
+            except Locked:
+                log.debug("layer %s is in use: its reference counts are brought up to date later", guid)
+            except BackendError as error:
+                log.warning("the reference counts of layer %s can not be brought up to date: %s", guid, error)
+            finally:
+                self.path(guid).chmod(mode)
 
     async def settle(self, guid: str) -> None:
         """All that was written to the layer's file is durable on return."""
