@@ -20,13 +20,14 @@ class VpoolService:
 
     The command is taken from the development environment, whichever environment the test itself runs in.
 
+    :param options: more options of the command.
     :param edge_tls: serve vDisks with TLS, on loopback too.
     :ivar status: what ``openvstorage status --json`` says.
     """
 
-    def __init__(self, data: Path, *, edge_tls: bool = False) -> None:
+    def __init__(self, data: Path, *options: str, edge_tls: bool = False) -> None:
         self.data = data
-        self._options = ["--edge-tls"] if edge_tls else []
+        self._options = [*options, *(["--edge-tls"] if edge_tls else [])]
         self.status: dict[str, Any] = {}
         self._command = str(ROOT / ".venv" / "bin" / "openvstorage")
         self._port = _free_port()
