@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.bench import clients, depth, report, scale, sizes, tls
+from tests.bench import clients, depth, durability, report, scale, sizes, tls
 from tests.bench.figures import Results
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,6 +67,9 @@ def _chapters(asked: argparse.Namespace, work: Path, chance: random.Random) -> d
         "large": lambda: depth.measure_large(
             work, snapshots=15 if quick else 63, size=(16 if quick else 128) * GIB, rounds=3 if quick else 10, seconds=2
         ),
+        "durability": lambda: durability.measure(
+            work, size=(256 if quick else 1024) * MIB, rounds=2 if quick else 7, seconds=1 if quick else 3
+        ),
         "tls": lambda: tls.measure(work, size=(64 if quick else 512) * MIB, rounds=3 if quick else 15),
     }
 
@@ -74,9 +77,8 @@ def _chapters(asked: argparse.Namespace, work: Path, chance: random.Random) -> d
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few samples and little data, to see that it runs")
-    parser.add_argument(
-        "--only", action="append", choices=["scale", "sizes", "clients", "depth", "large", "tls"], help="this chapter"
-    )
+    chapters = ["scale", "sizes", "clients", "depth", "large", "durability", "tls"]
+    parser.add_argument("--only", action="append", choices=chapters, help="this chapter")
     parser.add_argument("--vdisks", type=int, default=10_000, help="how many the large pool has (%(default)s)")
     parser.add_argument("--rounds", type=int, default=60, help="samples of each call on each side (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="what is left to chance follows from it (%(default)s)")

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
-import subprocess
-import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
+from tests.bench import fio
 from tests.bench.figures import Comparison, Fact, Results, Series
 from tests.bench.pool import Pool, running
 
@@ -194,29 +191,5 @@ def _depth(pool: Pool, vdisk: str) -> int:
         return int(connection.execute(DEPTH, (vdisk,)).fetchone()[0])
 
 
-def _reads_per_second(grant: Grant, size: int, iodepth: int, seconds: int) -> float:
-    report = _fio(
-        grant,
-        "--rw=randread",
-        "--bs=4k",
-        f"--iodepth={iodepth}",
-        f"--size={size}",
-        "--time_based",
-        f"--runtime={seconds}",
-        "--randrepeat=0",
-        "--norandommap",
-    )
-    return float(report["jobs"][0]["read"]["iops"])
-
-
-def _fio(grant: Grant, *options: str) -> dict[str, Any]:
-    """Run fio against an export. :returns: its report."""
-    with tempfile.NamedTemporaryFile("r") as report:
-        command = ["fio", "--name=bench", "--ioengine=nbd", f"--uri={grant.uri}", *options]
-        command += ["--output-format=json", f"--output={report.name}"]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-        text = report.read()
-    if result.returncode:
-        raise RuntimeError(f"fio failed: {result.stderr.strip() or text.strip()}")
-    found: dict[str, Any] = json.loads(text[text.index("{") :])  # notes for people come first
-    return found
+def _reads_per_second(grant: Grant, size: int, depth: int, seconds: int) -> float:
+    return fio.random_requests(grant.uri, "read", size=size, depth=depth, seconds=seconds)

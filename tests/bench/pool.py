@@ -51,7 +51,10 @@ class Pool:
 
 
 @contextlib.contextmanager
-def running(data: Path) -> Iterator[Pool]:
-    """Start a service on a data directory, new or used before, and stop it in the end."""
-    with VpoolService(data) as service, Client.from_status(service.status) as client:
+def running(data: Path, *options: str) -> Iterator[Pool]:
+    """Start a service on a data directory, new or used before, and stop it in the end.
+
+    :param options: more options of ``openvstorage serve``.
+    """
+    with VpoolService(data, options=options) as service, Client.from_status(service.status) as client:
         yield Pool(data, service, client, service.status["vpool_guid"])

@@ -25,6 +25,7 @@ from openvstorage.vpool.backends.layers import caches, lines
 from openvstorage.vpool.backends.layers.depth import MAX_DEPTH, STRIDE, skip_target
 from openvstorage.vpool.backends.layers.files import SUFFIX, LayerFiles
 from openvstorage.vpool.backends.layers.nodes import (
+    LAZY_CLUSTERS,
     NodeOptions,
     format_node,
     is_layer_node,
@@ -210,7 +211,7 @@ class LayersBackend:
         async with self._db.read() as session:
             line = await lines.chain(session, new)
         cache = self._caches(line[0].size, line[1:])[0]
-        nodes = self._nodes(new, None, read_only=False, cache=cache)
+        nodes = self._nodes(line[0], None, read_only=False, cache=cache)
         for node in nodes:
             if not await graph.node_exists(str(node["node-name"])):
                 await graph.execute("blockdev-add", node)
@@ -229,7 +230,7 @@ class LayersBackend:
         async with self._db.read() as session:
             line = await lines.chain(session, old)
         below = format_node(line[1].guid) if len(line) > 1 else None
-        _, node = self._nodes(old, below, read_only=True, cache=self._caches(line[0].size, line)[1])
+        _, node = self._nodes(line[0], below, read_only=True, cache=self._caches(line[0].size, line)[1])
         await graph.execute("blockdev-reopen", {"options": [node]})
 
     async def export_spec(self, ref: str, *, read_only: bool = False) -> ExportSpec:
@@ -243,7 +244,7 @@ class LayersBackend:
         shares = self._caches(links[0].size, links[1:])
         for link, cache in reversed(list(zip(links, shares, strict=True))):
             frozen = read_only or link.guid != ref
-            blockdevs += self._nodes(link.guid, below, read_only=frozen, cache=cache)
+            blockdevs += self._nodes(link, below, read_only=frozen, cache=cache)
             below = format_node(link.guid)
         top = format_node(ref)
         if self._options.guards_zeroes and not read_only:
@@ -252,17 +253,21 @@ class LayersBackend:
         return ExportSpec(tuple(blockdevs), top, tuple(link.guid for link in links))
 
     def _nodes(
-        self, guid: str, below: str | None, *, read_only: bool, cache: int
+        self, layer: lines.Link, below: str | None, *, read_only: bool, cache: int
     ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         return layer_nodes(
-            guid,
-            self.files.require_file(guid),
+            layer.guid,
+            self.files.require_file(layer.guid),
             below,
             self._options,
             read_only=read_only,
             cache=cache,
-            subclusters=self.files.has_subclusters(guid),
+            subclusters=self.files.has_subclusters(layer.guid),
+            lazy=not read_only and self._counts_lazily(layer),
         )
+
+    def _counts_lazily(self, head: lines.Link) -> bool:
+        return head.size <= LAZY_CLUSTERS * self.files.cluster_size(head.guid)
 
     def _caches(self, size: int, frozen: Sequence[lines.Link]) -> list[int]:
         """:returns: bytes for the metadata caches of a head of ``size`` bytes and of the frozen layers below it."""
@@ -277,6 +282,7 @@ class LayersBackend:
             self._opening.update(spec.refs)
             try:
                 if await self.export_spec(ref, read_only=read_only) == spec:
+                    await self.files.recount(spec.refs)
                     yield spec
                     return
             finally:
@@ -402,5 +408,6 @@ class LayersBackend:
 
     async def check(self, refs: Sequence[str]) -> Mapping[str, str]:
         """Run ``qemu-img check`` over layers that nobody writes to."""
+        await self.files.recount(refs)
         found = {ref: await self.files.check(ref) for ref in refs}
         return {ref: text for ref, text in found.items() if text}

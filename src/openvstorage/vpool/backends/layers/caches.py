@@ -15,6 +15,23 @@ from collections.abc import Sequence
 COVERED_BY_BYTE = 8192
 #: No layer gets less, in bytes.
 FLOOR = 1024**2
+#: QEMU looks at each part of a cache at each flush, so there are not more parts of one than this.
+MOST_PARTS = 2048
+SMALLEST_PART, LARGEST_PART = 4096, 64 * 1024
+
+
+def part(cache: int) -> int:
+    """Tell in which parts the mapping table of a layer is cached and written.
+
+    QEMU's own choice is a whole cluster: each newly written block costs 64 or 128 KiB of table at the next flush.
+
+    :param cache: bytes of the layer's cache.
+    :returns: bytes, a power of two that no cluster of ours is smaller than.
+    """
+    size = SMALLEST_PART
+    while size < LARGEST_PART and cache // size > MOST_PARTS:
+        size *= 2
+    return size
 
 
 def need(size: int, file_bytes: int | None) -> int:
