@@ -70,6 +70,8 @@ class QemuBuild:
         key = (daemon, daemon.stat().st_mtime_ns, tool, tool.stat().st_mtime_ns, scratch.stat().st_dev)
         loop = asyncio.get_running_loop()
         async with _probing.setdefault(loop, asyncio.Lock()):
+            for left in scratch.glob("probe-*"):  # by a process that died while it probed
+                shutil.rmtree(left, ignore_errors=True)
             if key not in _features:
                 with tempfile.TemporaryDirectory(prefix="probe-", dir=scratch) as name:
                     _features[key] = await _probe(daemon, tool, Path(name))
