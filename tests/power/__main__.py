@@ -8,6 +8,7 @@ import ctypes
 import dataclasses
 import fcntl
 import json
+import logging
 import os
 import random
 import shutil
@@ -32,6 +33,7 @@ _SET_FLAGS, _UP = 0x8914, 1
 def main() -> int:
     """:returns: the exit status: 0 nothing was wrong, 1 something was, 2 this machine does not allow it."""
     asked = _arguments()
+    logging.basicConfig(level=logging.ERROR)  # restarts of the service are meant
     # Devices are taken away whatever ends us.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)
