@@ -41,11 +41,11 @@ def main() -> int:
         demand_all()
         _alone()
         asked.output.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix="work-", dir=asked.output.resolve()))
+        work = asked.again or Path(tempfile.mkdtemp(prefix="work-", dir=asked.output))
         try:
-            return _run(asked, work)
+            return _run(asked, work.resolve())
         finally:
-            if not asked.keep:
+            if not asked.keep and not asked.again:
                 shutil.rmtree(work)
     except CanNotRun as error:
         print(f"power: {error}", file=sys.stderr)
@@ -55,7 +55,11 @@ def main() -> int:
 def _run(asked: argparse.Namespace, work: Path) -> int:
     expected = Promise(asked.expect or asked.durability)
     campaign = Campaign(work, asked.qemu_dir, asked.seed, Promise(asked.durability), asked.file_system)
-    done = campaign.record(asked.operations)
+    done: dict[str, int] = {}
+    if asked.again:
+        campaign.recall()
+    else:
+        done = campaign.record(asked.operations)
     print(f"recorded: {campaign.about()}; {', '.join(f'{count} {what}' for what, count in sorted(done.items()))}")
     cuts: list[Cut] = []
     for cut in campaign.cuts(asked.instants, expected, forget=asked.forget_flushes):
@@ -102,7 +106,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--qemu-dir", type=Path, help="where QEMU's programs are; default: the PATH")
     parser.add_argument("--output", type=Path, default=Path("var/power"))
     parser.add_argument("--stop", action="store_true", help="end with the first violation")
-    parser.add_argument("--keep", action="store_true", help="keep the log and the device")
+    parser.add_argument("--keep", action="store_true", help="keep the recording, in a directory work-*")
+    parser.add_argument("--again", type=Path, help="cut the power of a recording that was kept, in this directory")
     return parser.parse_args()
 
 

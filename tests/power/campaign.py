@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import pickle
 import random
 import shutil
 import subprocess
@@ -89,7 +90,7 @@ class Campaign:
     def record(self, operations: int) -> dict[str, int]:
         """Use a pool for so many operations. :returns: how often what was done."""
         make_file_system(self._kind, self._image, DEVICE_BYTES)
-        _copy(self._image, self._work / "replay")
+        _copy(self._image, self._work / "empty")
         self._log.touch()
         clock = Clockwork(self._log)
         with Device(logged(self._image, self._log), self._work / "recording", self._kind, self._daemon) as device:
@@ -104,7 +105,12 @@ class Campaign:
                 scenario.run(operations)
                 self._end = clock.now().entries
         self._compare_replayed()
+        (self._work / "history").write_bytes(pickle.dumps((history, self._end)))
         return scenario.done
+
+    def recall(self) -> None:
+        """Take the recording that an earlier run left in the directory, to cut its power again."""
+        self._history, self._end = pickle.loads((self._work / "history").read_bytes())
 
     def cuts(self, instants: int, promise: Promise, forget: int = 0) -> Iterator[Cut]:
         """Cut the power at so many instants, in the order of time, and look each time.
@@ -113,6 +119,7 @@ class Campaign:
         :param forget: so many flushes before the cut have not happened.
         """
         chance = random.Random(f"{self._seed}/instants")
+        _copy(self._work / "empty", self._work / "replay")
         medium = os.open(self._work / "replay", os.O_RDWR | os.O_CLOEXEC)
         done = 0
         with WriteLog(self._log) as log:
@@ -172,7 +179,7 @@ class Campaign:
         :raises BadLog: it does not.
         """
         copy = self._work / "replayed"
-        _copy(self._work / "replay", copy)
+        _copy(self._work / "empty", copy)
         with WriteLog(self._log) as log, copy.open("r+b", buffering=0) as file:
             apply(log, 0, len(log.entries), file.fileno())
         with copy.open("rb") as one, self._image.open("rb") as other:

@@ -17,6 +17,8 @@ from types import TracebackType
 from typing import Self
 
 SECTOR = 512
+#: ext4 takes for granted that its superblock, in the first 4 KiB, is written whole: it refuses to be mounted otherwise.
+WHOLE_BYTES = 4096
 
 _SUPER = struct.Struct("<QQQL")
 _ENTRY = struct.Struct("<QQQQ")
@@ -93,7 +95,8 @@ class WriteLog:
         """What of the entries from ``start`` to ``instant`` is on the medium: any subset, in pieces of sectors.
 
         A device may have written down each sector that it was given or not, until it is flushed. That later data of a
-        sector wins over earlier is no restriction: the earlier alone is there if the later is left out.
+        sector wins over earlier is no restriction: the earlier alone is there if the later is left out. Only entries at
+        the start of the device stay in one piece, see :data:`WHOLE_BYTES`.
 
         :param chance: decides: nothing, everything, whole entries, or single sectors of them.
         """
@@ -102,7 +105,7 @@ class WriteLog:
         for entry in self.entries[start:instant]:
             if entry.fua:
                 yield Survivor(entry.offset, self.data(entry))
-            elif not torn:
+            elif not torn or entry.offset < WHOLE_BYTES:
                 if chance.random() < keep:
                     yield Survivor(entry.offset, self.data(entry))
             else:
