@@ -53,8 +53,9 @@ def main() -> int:
 
 
 def _run(asked: argparse.Namespace, work: Path) -> int:
-    expected = Promise(asked.expect or asked.durability)
-    campaign = Campaign(work, asked.qemu_dir, asked.seed, Promise(asked.durability), asked.file_system)
+    expected = Promise(asked.expect) if asked.expect else None
+    durabilities = [Promise(asked.durability)] if asked.durability else list(Promise)
+    campaign = Campaign(work, asked.qemu_dir, asked.seed, durabilities, asked.file_system)
     done: dict[str, int] = {}
     if asked.again:
         campaign.recall()
@@ -72,9 +73,9 @@ def _run(asked: argparse.Namespace, work: Path) -> int:
     for cut in cuts:
         totals.update({key: value for key, value in dataclasses.asdict(cut.findings).items() if isinstance(value, int)})
     print(f"{len(cuts)} instants, {wrong} with violations; {dict(totals)}; seed {asked.seed}")
-    report = {"seed": asked.seed, "durability": asked.durability, "expected": expected.value, "done": done}
+    report: dict[str, object] = {"arguments": {key: str(value) for key, value in vars(asked).items()}, "done": done}
     report |= {"about": campaign.about(), "cuts": [cut.as_json() for cut in cuts], "totals": dict(totals)}
-    path = asked.output / f"power-{time.strftime('%Y%m%d-%H%M%S')}-{asked.durability}.json"
+    path = asked.output / f"power-{time.strftime('%Y%m%d-%H%M%S')}.json"
     path.write_text(json.dumps(report, indent=1) + "\n")
     print(f"kept in {path}")
     return 1 if wrong else 0
@@ -95,7 +96,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--instants", type=int, default=50)
     parser.add_argument("--operations", type=int, default=150, help="done before, and beside; default: %(default)s")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 16))
-    parser.add_argument("--durability", choices=[promise.value for promise in Promise], default="acknowledged")
+    parser.add_argument("--durability", choices=[promise.value for promise in Promise], help="default: some of each")
     parser.add_argument(
         "--expect", choices=[promise.value for promise in Promise], help="another promise, to see it fail"
     )

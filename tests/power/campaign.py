@@ -9,8 +9,9 @@ import pickle
 import random
 import shutil
 import subprocess
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +25,6 @@ from tests.power.write_log import BadLog, WriteLog, apply
 __all__ = ["Campaign", "Cut"]
 
 DEVICE_BYTES = 2 * 1024**3
-#: Requests of a writer from one flush to the next, about.
-FLUSH_EVERY = {Promise.ACKNOWLEDGED: 200, Promise.FLUSHED: 40}
 #: Of the instants, so many in a hundred lie inside the first start, and inside an operation; the rest anywhere.
 FIRST_START, IN_OPERATION = 6, 50
 
@@ -65,12 +64,15 @@ class Campaign:
 
     :param work: a directory with room for the log, some gigabytes.
     :param qemu_dir: where QEMU's programs are, None for the PATH.
-    :param promise: the durability that the service is started with.
+    :param durabilities: those that vDisks may have.
     :param file_system: ``ext4`` or ``xfs``.
     """
 
-    def __init__(self, work: Path, qemu_dir: Path | None, seed: int, promise: Promise, file_system: str) -> None:
-        self._work, self._seed, self._promise, self._kind = work, seed, promise, file_system
+    def __init__(
+        self, work: Path, qemu_dir: Path | None, seed: int, durabilities: Sequence[Promise], file_system: str
+    ) -> None:
+        self._work, self._seed, self._kind = work, seed, file_system
+        self._durabilities = durabilities
         self._qemu_dir = qemu_dir.resolve() if qemu_dir else None
         self._daemon, self._image_tool = self._tool("qemu-storage-daemon"), self._tool("qemu-img")
         self._image, self._log = work / "image", work / "log"
@@ -101,7 +103,7 @@ class Campaign:
             with service:
                 history.served.ended = clock.now()
                 history.config = json.loads((data / "config.json").read_text())
-                scenario = Scenario(service, history, self._log, self._work, self._seed, FLUSH_EVERY[self._promise])
+                scenario = Scenario(service, history, self._log, self._work, self._seed, self._durabilities)
                 scenario.run(operations)
                 self._end = clock.now().entries
         self._compare_replayed()
@@ -112,49 +114,52 @@ class Campaign:
         """Take the recording that an earlier run left in the directory, to cut its power again."""
         self._history, self._end = pickle.loads((self._work / "history").read_bytes())
 
-    def cuts(self, instants: int, promise: Promise, forget: int = 0) -> Iterator[Cut]:
+    def cuts(self, instants: int, promise: Promise | None, forget: int = 0) -> Iterator[Cut]:
         """Cut the power at so many instants, in the order of time, and look each time.
 
-        :param promise: what must have been kept.
+        :param promise: what is demanded of every vDisk, None for its own durability.
         :param forget: so many flushes before the cut have not happened.
         """
         chance = random.Random(f"{self._seed}/instants")
-        _copy(self._work / "empty", self._work / "replay")
-        medium = os.open(self._work / "replay", os.O_RDWR | os.O_CLOEXEC)
+        scratch = Path(tempfile.mkdtemp(prefix="cuts-", dir=self._work))
+        _copy(self._work / "empty", scratch / "replay")
+        medium = os.open(scratch / "replay", os.O_RDWR | os.O_CLOEXEC)
         done = 0
-        with WriteLog(self._log) as log:
-            for instant in sorted(self._choose(instants, chance)):
-                flushed = log.flushed_before(instant, forget)
-                apply(log, done, flushed, medium)
-                done = max(done, flushed)
-                yield self._cut(log, instant, flushed, promise, chance)
-        os.close(medium)
+        try:
+            with WriteLog(self._log) as log:
+                for instant in sorted(self._choose(instants, chance)):
+                    flushed = log.flushed_before(instant, forget)
+                    apply(log, done, flushed, medium)
+                    done = max(done, flushed)
+                    yield self._cut(log, instant, flushed, promise, chance, scratch)
+        finally:
+            os.close(medium)
+            shutil.rmtree(scratch)
 
-    def _cut(self, log: WriteLog, instant: int, flushed: int, promise: Promise, chance: random.Random) -> Cut:
+    def _cut(
+        self, log: WriteLog, instant: int, flushed: int, promise: Promise | None, chance: random.Random, scratch: Path
+    ) -> Cut:
         assert self._history is not None
-        nodes = overlaid(self._work / "replay", self._work / "overlay", self._image_tool)
         survived, started = 0, time.monotonic()
-        with Device(nodes, self._work / "replaying", self._kind, self._daemon) as device:
+        nodes = overlaid(scratch / "replay", scratch / "overlay", self._image_tool)
+        with Device(nodes, scratch / "replaying", self._kind, self._daemon) as device:
             with device.file.open("r+b", buffering=0) as medium:
                 for piece in log.survivors(flushed, instant, chance):
                     os.pwrite(medium.fileno(), piece.data, piece.offset)
                     survived += 1
-            try:
-                device.mount()
-            except NotMountable as error:
-                return Cut(
-                    instant,
-                    flushed,
-                    survived,
-                    time.monotonic() - started,
-                    Findings([f"the file system can not be mounted: {error}"]),
-                )
-            messages = self._work / "service-after.log"
-            messages.write_text("")
-            findings = check_pool(
-                device.mounted / "pool", self._history, instant, promise, self._image_tool, self._work, messages
-            )
+            findings = self._look(device, instant, promise, scratch)
         return Cut(instant, flushed, survived, time.monotonic() - started, findings)
+
+    def _look(self, device: Device, instant: int, promise: Promise | None, scratch: Path) -> Findings:
+        assert self._history is not None
+        try:
+            device.mount()
+        except NotMountable as error:
+            return Findings([f"the file system can not be mounted: {error}"])
+        messages = scratch / "service.log"
+        messages.write_text("")
+        data = device.mounted / "pool"
+        return check_pool(data, self._history, instant, promise, self._image_tool, scratch, messages)
 
     def _choose(self, instants: int, chance: random.Random) -> Iterator[int]:
         assert self._history is not None
@@ -170,7 +175,7 @@ class Campaign:
                 yield chance.randint(served.ended.entries, self._end)
 
     def _options(self) -> list[str]:
-        options = ["--write-through" if self._promise is Promise.ACKNOWLEDGED else "--no-write-through"]
+        options = ["--no-edge-tls"]  # libnbd's clients are many, and encryption is nothing that is kept
         return [*options, "--qemu-dir", str(self._qemu_dir)] if self._qemu_dir else options
 
     def _compare_replayed(self) -> None:

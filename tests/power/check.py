@@ -48,11 +48,12 @@ class Findings:
 
 
 def check_pool(
-    data: Path, history: History, instant: int, promise: Promise, image_tool: Path, work: Path, log: Path
+    data: Path, history: History, instant: int, promise: Promise | None, image_tool: Path, work: Path, log: Path
 ) -> Findings:
     """Start the service on a data directory, look at everything, and stop it.
 
     :param instant: up to which entry of the log the device had been written to.
+    :param promise: to be demanded of every vDisk, None for its own durability.
     :param image_tool: path of ``qemu-img``.
     :param work: for temporary files. :param log: what the service prints, empty before.
     """
@@ -78,7 +79,7 @@ class _Check:
         client: Client,
         history: History,
         instant: int,
-        promise: Promise,
+        promise: Promise | None,
         work: Path,
         findings: Findings,
     ) -> None:
@@ -114,7 +115,9 @@ class _Check:
         self._check_grants(disk, vdisk)
         grants = [grant for grant in self._client.grants.list(vdisk.guid) if grant.mode == "rw"]
         grant = grants[0] if grants else self._client.grants.create(vdisk.guid, "this-host", "checker")
-        self._compare(disk.name, grant.uri, disk.expected(self._instant, self._promise), vdisk.size // SECTOR)
+        self._compare(
+            disk.name, grant.uri, disk.expected(self._instant, self._promise or disk.promise), vdisk.size // SECTOR
+        )
         self._findings.disks += 1
         self._check_snapshots(disk, vdisk)
 
@@ -123,11 +126,17 @@ class _Check:
         for grant in disk.grants:
             what = f"{disk.name}: grant {grant.guid}"
             if self._there(what, self._grant_presence(grant), grant.guid in found):
-                self._check_grant(what, grant, found[grant.guid])
+                self._check_grant(what, disk.promise, grant, found[grant.guid])
 
-    def _check_grant(self, what: str, grant: GrantOf, found: Grant) -> None:
-        if found.uri != grant.uri:
+    def _check_grant(self, what: str, promise: Promise, grant: GrantOf, found: Grant) -> None:
+        """A client goes on where it was; unless what was not flushed may be lost: then it must not go on unaware."""
+        address, before = (uri.rpartition("/")[0] for uri in (found.uri, grant.uri))
+        cut_off = promise is Promise.FLUSHED and found.mode == "rw"
+        acknowledged = self._grant_presence(grant) is Presence.PRESENT
+        if address != before or (not cut_off and found.uri != grant.uri):
             self._wrong(f"{what} is at {found.uri} and not at {grant.uri}")
+        if cut_off and acknowledged and found.uri == grant.uri:
+            self._wrong(f"{what} has its old name, although what was not flushed may be lost")
 
     def _grant_presence(self, grant: GrantOf) -> Presence:
         made = grant.span.presence(self._instant)
@@ -150,7 +159,7 @@ class _Check:
 
     def _check_snapshot(self, what: str, disk: Disk, snapshot: Snapshot, vdisk: VDisk, guid: str) -> None:
         grant = self._client.grants.create(vdisk.guid, "this-host", f"checker of {guid}", "ro", snapshot_guid=guid)
-        self._compare(what, grant.uri, disk.expected_of(snapshot, self._instant, self._promise), None)
+        self._compare(what, grant.uri, disk.expected_of(snapshot, self._instant, self._promise or disk.promise), None)
         self._findings.snapshots += 1
 
     def _compare(self, what: str, uri: str, expected: list[Expectation], sectors: int | None) -> None:

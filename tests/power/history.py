@@ -122,11 +122,13 @@ class Snapshot(Lasting):
 class Disk(Lasting):
     """A vDisk.
 
+    :ivar promise: its durability.
     :ivar sizes: in sectors, with when they were asked for, oldest first.
     :ivar bases: what it was made of or rolled back to, likewise; None for zeroes.
     :ivar records: of its writers.
     """
 
+    promise: Promise = Promise.ACKNOWLEDGED
     sizes: list[tuple[int, Span]] = field(default_factory=list)
     bases: list[tuple[Content[int] | None, Span]] = field(default_factory=list)
     snapshots: list[Snapshot] = field(default_factory=list)

@@ -10,13 +10,13 @@ import tempfile
 import threading
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from tests.power.history import Disk, GrantOf, History, Moment, Snapshot, Span, decode
+from tests.power.history import Disk, GrantOf, History, Moment, Promise, Snapshot, Span, decode
 from tests.power.service import PowerService
 from tests.power.write_log import SECTOR, position
 
@@ -28,7 +28,9 @@ MIB_SECTORS = 1024**2 // SECTOR
 _SCRIPT = Path(__file__).with_name("writer.py")
 #: libnbd's module is made for Debian's own Python.
 _PYTHON = "/usr/bin/python3"
-_PATIENCE_SECONDS = 120.0
+_PATIENCE_SECONDS = 300.0
+#: Requests of a writer from one flush to the next, about.
+_FLUSH_EVERY = {Promise.ACKNOWLEDGED: 200, Promise.FLUSHED: 40}
 T = TypeVar("T")
 
 
@@ -66,18 +68,18 @@ class Scenario:
     :param log: the device's log.
     :param work: for records of writers.
     :param seed: decides.
-    :param flush_every: requests of a writer from one flush to the next, about.
+    :param durabilities: those that vDisks may have.
     """
 
     def __init__(
-        self, service: PowerService, history: History, log: Path, work: Path, seed: int, flush_every: int
+        self, service: PowerService, history: History, log: Path, work: Path, seed: int, durabilities: Sequence[Promise]
     ) -> None:
         self._service, self._history, self._log, self._work = service, history, log, work
         self._clock = Clockwork(log)
         self._client = Client.from_status(service.status, patience=_PATIENCE_SECONDS)
         self._vpool = str(service.status["vpool_guid"])
         self._seed = seed
-        self._flush_every = flush_every
+        self._durabilities = durabilities
         self._numbers = iter(range(1, 1 << 20))
         self._lock = threading.Lock()
         self._ending = threading.Event()
@@ -135,10 +137,11 @@ class Scenario:
     def _create(self, chance: random.Random) -> _Attached:
         sectors = chance.choice((16, 24, 48)) * MIB_SECTORS
         span = self._begin("create")
-        disk = Disk("", f"disk-{self._number()}", span, sizes=[(sectors, span)], bases=[(None, span)])
+        promise = chance.choice(self._durabilities)
+        disk = Disk("", f"disk-{self._number()}", span, promise=promise, sizes=[(sectors, span)], bases=[(None, span)])
         self._history.disks.append(disk)
         disk.guid = self._clock.during(
-            span, lambda: self._client.vdisks.create(disk.name, sectors * SECTOR, self._vpool)
+            span, lambda: self._client.vdisks.create(disk.name, sectors * SECTOR, self._vpool, durability=promise.value)
         )
         one = _Attached(disk)
         if chance.random() < 0.8:
@@ -149,11 +152,13 @@ class Scenario:
         snapshot = chance.choice(_alive(source))
         assert snapshot.content is not None
         span = self._begin("clone")
-        disk = Disk("", f"clone-{self._number()}", span, bases=[(snapshot.content, span)])
+        promise = chance.choice(self._durabilities)
+        disk = Disk("", f"clone-{self._number()}", span, promise=promise, bases=[(snapshot.content, span)])
         disk.sizes.append((len(snapshot.content), span))
         self._history.disks.append(disk)
         disk.guid = self._clock.during(
-            span, lambda: self._client.vdisks.clone(source.disk.guid, disk.name, snapshot.guid)
+            span,
+            lambda: self._client.vdisks.clone(source.disk.guid, disk.name, snapshot.guid, durability=promise.value),
         )
         one = _Attached(disk)
         if chance.random() < 0.5:
@@ -227,7 +232,7 @@ class Scenario:
         if one.grant is None:
             one.grant = self._grant(one.disk, f"writer-{number}")
         record = self._work / f"writer-{number}"
-        numbers = (number, self._seed + number, first, end, self._flush_every, 60)
+        numbers = (number, self._seed + number, first, end, _FLUSH_EVERY[one.disk.promise], 60)
         words = [_PYTHON, _SCRIPT, one.grant.uri, self._log, record, *(str(value) for value in numbers)]
         one.disk.records.append(record)
         one.writers.append(subprocess.Popen(words, stdin=subprocess.PIPE))

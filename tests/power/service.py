@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.support.vpool_service import _end, _processes_of
+from tests.support.vpool_service import end_storage_daemons
 
 __all__ = ["NotServed", "PowerService"]
 
@@ -89,8 +89,7 @@ class PowerService:
         try:
             self.end(signal.SIGTERM)
         finally:
-            for pid in _processes_of(self.data):
-                _end(pid)
+            end_storage_daemons(self.data)
 
     def _serves(self, process: ForkServerProcess) -> bool:
         """Its state file is written when it listens; one of an earlier start names another process."""
