@@ -16,7 +16,7 @@ PYTEST_OPTIONS ?=
 export UV_PYTHON_DOWNLOADS := never
 export UV_PYTHON := $(shell command -v python3)
 
-.PHONY: help install packages demo tour down test test-cinder test-nova test-glance e2e tempest lint format bench docs
+.PHONY: help install packages demo tour down test test-cinder test-nova test-glance e2e tempest lint format bench power docs
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -78,6 +78,13 @@ format: install ## put the style right
 
 bench: install packages ## measure; results as ratios in var/bench
 	$(BIN)/python -m tests.bench
+
+# INSTANTS, SEED, DURABILITY (acknowledged or flushed) and QEMU_DIR are passed on.
+POWER_OPTIONS = $(if $(INSTANTS),--instants $(INSTANTS)) $(if $(SEED),--seed $(SEED)) \
+	$(if $(DURABILITY),--durability $(DURABILITY)) $(if $(QEMU_DIR),--qemu-dir $(QEMU_DIR))
+
+power: install packages ## cut the power of a pool at many instants, as root, and look what is left: docs/power-loss.md
+	$(BIN)/python -m tests.power $(POWER_OPTIONS)
 
 docs: install ## write the references from the code: the REST API, the options
 	$(BIN)/python -m tests.support.reference_pages

@@ -33,6 +33,13 @@ async def test_nothing_of_a_probe_is_left(tmp_path):
     assert not [name for name in os.listdir("/proc") if name.isdigit() and _mentions(name, str(tmp_path))]
 
 
+async def test_what_a_probe_left_that_was_killed_is_removed_by_the_next(tmp_path):
+    (tmp_path / "probe-abc").mkdir()
+    (tmp_path / "probe-abc" / "way.raw").write_bytes(bytes(512))
+    await QemuBuild.probe(tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
 def _mentions(pid: str, text: str) -> bool:
     try:
         return text.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()

@@ -74,6 +74,8 @@ class QemuBuild:
         key = (*((program, program.stat().st_mtime_ns) for program in programs), scratch.stat().st_dev)
         loop = asyncio.get_running_loop()
         async with _probing.setdefault(loop, asyncio.Lock()):
+            for left in scratch.glob("probe-*"):  # by a process that died while it probed
+                shutil.rmtree(left, ignore_errors=True)
             if key not in _features:
                 with tempfile.TemporaryDirectory(prefix="probe-", dir=scratch) as name:
                     _features[key] = await _probe(daemon, tool, io_tool, Path(name))
