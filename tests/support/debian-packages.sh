@@ -6,7 +6,7 @@ set -eu
 
 .venv/bin/python -m tests.support.systemd
 
-packages="fio libnbd-bin postgresql qemu-system-common qemu-utils $*"
+packages="fio libnbd-bin postgresql python3-libnbd qemu-system-common qemu-utils $*"
 
 missing=""
 for package in $packages; do
