@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
 import select
@@ -40,22 +39,11 @@ class Daemon:
 
 
 class _Service(VpoolService):
-    """With options of its own, and more patience. :param options: of the command."""
+    """With options of its own. :param options: of the command."""
 
     def __init__(self, data: Path, options: list[str]) -> None:
         super().__init__(data)
         self._options = options
-
-    def start(self) -> None:
-        """:raises RuntimeError: it has ended, or is not healthy in time."""
-        deadline = time.monotonic() + START_SECONDS
-        try:
-            super().start()
-        except RuntimeError:
-            while not self._healthy():
-                if self._process is None or self._process.poll() is not None or time.monotonic() > deadline:
-                    raise
-                time.sleep(1)
 
 
 class Pool:
@@ -75,8 +63,6 @@ class Pool:
         options = ["--edge-tls" if settings.tls else "--no-edge-tls"]
         if self.qemu_dir is not None:
             options += ["--qemu-dir", str(self.qemu_dir)]
-        if settings.durability == "write-through":
-            options.append("--write-through")
         self._service = _Service(self.data, options)
         self.vpool_guid = ""
         self._changing = threading.Lock()
@@ -177,18 +163,9 @@ class Pool:
 
         return where
 
-    # what a vDisk's daemon keeps when it is killed
-
-    def has_durability(self) -> bool:
-        """:returns: whether vDisks have a durability of their own."""
-        return "durability" in inspect.signature(self.client.vdisks.create).parameters
-
-    def durability_of(self, vdisk: str) -> str:
-        """:returns: ``acknowledged`` or ``flushed``."""
-        told = getattr(self.client.vdisks.get(vdisk), "durability", None)
-        if told is not None:
-            return str(told)
-        return "acknowledged" if self.settings.durability == "write-through" else "flushed"
+    def keeps_acknowledged(self, vdisk: str) -> bool:
+        """:returns: whether what was acknowledged of a vDisk survives a kill; else what was flushed."""
+        return self.client.vdisks.get(vdisk).durability == "acknowledged"
 
 
 def _serves(words: str) -> str | None:

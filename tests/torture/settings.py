@@ -12,9 +12,8 @@ __all__ = ["Settings"]
 
 ROOT = Path(__file__).resolve().parents[2]
 
-#: What the service keeps when a daemon is killed; ``write-back`` and ``write-through`` are those of services whose
-#: vDisks have no durability of their own.
-DURABILITIES = ("default", "acknowledged", "flushed", "mixed", "write-back", "write-through")
+#: Of the vDisks: the pool's default, one of the two, or some of each.
+DURABILITIES = ("default", "acknowledged", "flushed", "mixed")
 
 
 @dataclass(frozen=True)

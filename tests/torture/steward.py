@@ -38,8 +38,7 @@ class Steward:
 
     def add(self, number: int, name: str, guid: str, image: Image) -> None:
         """A vDisk was made: a writer for it."""
-        keeps = self.pool.durability_of(guid) == "acknowledged"
-        disk = self.world.add(number, name, guid, image, keeps_acknowledged=keeps)
+        disk = self.world.add(number, name, guid, image, keeps_acknowledged=self.pool.keeps_acknowledged(guid))
         with disk.lock:
             self.attach(disk)
 

@@ -40,7 +40,7 @@ def create(steward: Steward, chance: random.Random) -> None:
 
 def _durability(steward: Steward, chance: random.Random) -> dict[str, Any]:
     asked = steward.settings.durability
-    if not steward.pool.has_durability() or asked == "default":
+    if asked == "default":
         return {}
     return {"durability": chance.choice(["acknowledged", "flushed"]) if asked == "mixed" else asked}
 
@@ -65,10 +65,11 @@ def _clone(steward: Steward, chance: random.Random, disk: Disk) -> None:
     if chance.random() < 0.3:
         blocks += chance.randrange(1, 16 * MIB)
         size = blocks * BLOCK
+    options = _durability(steward, chance)
     window = disk.model.open_window()
     guid = steward.calls.attempt(
         "clone a snapshot" if snap else "clone",
-        lambda client: client.vdisks.clone(disk.guid, name, snap.guid if snap else None, size),
+        lambda client: client.vdisks.clone(disk.guid, name, snap.guid if snap else None, size, **options),
     )
     present = disk.model.close_window(window)
     if guid is None:
