@@ -12,11 +12,16 @@ EDGE_TLS ?=
 EDGE := $(if $(EDGE_TLS),$(if $(filter 0 no off false,$(EDGE_TLS)),--no-edge-tls,--edge-tls))
 UP := $(BIN)/openvstorage aio up --state $(STATE) $(if $(STORAGE_ONLY),--storage-only) $(EDGE)
 PYTEST_OPTIONS ?=
+# How long `make torture` goes on, what its decisions follow from, and where QEMU's programs are if not in the PATH.
+MINUTES ?= 60
+SEED ?=
+QEMU_DIR ?=
+TORTURE_OPTIONS ?=
 # The Python of the machine, never one that uv would fetch.
 export UV_PYTHON_DOWNLOADS := never
 export UV_PYTHON := $(shell command -v python3)
 
-.PHONY: help install packages demo tour down test test-cinder test-nova test-glance e2e tempest lint format bench power docs
+.PHONY: help install packages demo tour down test test-cinder test-nova test-glance e2e tempest lint format bench torture power docs
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -78,6 +83,9 @@ format: install ## put the style right
 
 bench: install packages ## measure; results as ratios in var/bench
 	$(BIN)/python -m tests.bench
+
+torture: install packages ## many vDisks written to, changed and killed at random, every block verified; MINUTES=60 SEED= QEMU_DIR=
+	$(BIN)/python -m tests.torture --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(QEMU_DIR),--qemu-dir $(QEMU_DIR)) $(TORTURE_OPTIONS)
 
 # INSTANTS, SEED, DURABILITY (acknowledged or flushed) and QEMU_DIR are passed on.
 POWER_OPTIONS = $(if $(INSTANTS),--instants $(INSTANTS)) $(if $(SEED),--seed $(SEED)) \
