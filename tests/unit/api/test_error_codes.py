@@ -153,7 +153,9 @@ async def test_what_is_refused_at_once_has_the_code_too(
     vdisk, clone = await add_vdisk("a"), await add_vdisk("b")
     async with database.write() as session:
         values = {"client": "h", "consumer": "c", "mode": "rw", "identity": "i", "export_name": "e"}
-        session.add(Grant(vdisk_guid=clone.guid, state=GrantState.GRANTED, created_at=0.0, **values))
+        session.add(
+            Grant(vdisk_guid=clone.guid, export_guid=clone.guid, state=GrantState.GRANTED, created_at=0.0, **values)
+        )
     usual = await make_client()
     sync = f"/api/vpools/{VPOOL}/sync_with_reality/"
     keyed = {"idempotency-key": "k"}
