@@ -18,6 +18,7 @@ from openvstorage.client import (
     NameTaken,
     NoPortLeft,
     NotATemplate,
+    NotFound,
     NotPossible,
     PoolFull,
     Refused,
@@ -78,9 +79,10 @@ def test_names_and_sizes(api: Client, vpool: str, disk: str, name: str) -> None:
 
 
 def test_what_is_not_there(api: Client, disk: str) -> None:
-    refused(VDiskNotFound, api.vdisks.get, NOBODY)
+    refused(NotFound, api.vdisks.get, NOBODY)
     refused(SnapshotNotFound, api.snapshots.delete, disk, NOBODY)
-    refused(SnapshotNotFound, api.grants.create, disk, "host1", "backup", "ro", NOBODY)
+    refused(NotFound, api.grants.create, disk, "host1", "backup", "ro", NOBODY)
+    refused(VDiskNotFound, api.snapshots.create_group, api.vdisks.get(disk).vpool_guid, [NOBODY], "s")
     refused(TimestampNotFound, api.tasks.run, f"vdisks/{disk}/rollback/", {"timestamp": "12"})
 
 

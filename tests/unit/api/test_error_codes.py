@@ -135,9 +135,9 @@ async def test_interrupted_task_says_so(make_client: MakeClient, database: Datab
 async def test_a_task_that_did_not_fail_has_no_code(make_client: MakeClient, operations: RecordingOperations) -> None:
     client = await make_client()
     task = (await client("POST", f"/api/vpools/{VPOOL}/sync_with_reality/")).json()
-    assert (await client("GET", f"/api/tasks/{task}/")).json()["error_code"] is None
+    assert "error_code" not in (await client("GET", f"/api/tasks/{task}/")).json()
     await operations.finish(task, TaskStatus.SUCCESS, None)
-    assert (await client("GET", f"/api/tasks/{task}/")).json()["error_code"] is None
+    assert "error_code" not in (await client("GET", f"/api/tasks/{task}/")).json()
 
 
 class FullPool(RecordingOperations):
@@ -153,17 +153,12 @@ async def test_what_is_refused_at_once_has_the_code_too(
     vdisk, clone = await add_vdisk("a"), await add_vdisk("b")
     async with database.write() as session:
         values = {"client": "h", "consumer": "c", "mode": "rw", "identity": "i", "export_name": "e"}
-        session.add(
-            Grant(vdisk_guid=clone.guid, export_guid=clone.guid, state=GrantState.GRANTED, created_at=0.0, **values)
-        )
+        values["export_guid"] = clone.guid
+        session.add(Grant(vdisk_guid=clone.guid, state=GrantState.GRANTED, created_at=0.0, **values))
     usual = await make_client()
     sync = f"/api/vpools/{VPOOL}/sync_with_reality/"
     keyed = {"idempotency-key": "k"}
-    gone = "99999999-9999-4999-8999-999999999999"
-    snapshot = {"vdisk_guid": vdisk.guid, "client": "h", "consumer": "c", "mode": "ro", "snapshot_guid": gone}
     answers = {
-        refusals.VDiskNotFound: await usual("GET", f"/api/vdisks/{gone}/"),
-        refusals.SnapshotNotFound: await usual("POST", "/api/grants/", json_body=snapshot),
         refusals.VDiskInUse: await usual("DELETE", f"/api/vdisks/{clone.guid}/"),
         refusals.NotATemplate: await usual("POST", f"/api/vdisks/{vdisk.guid}/delete_vtemplate/"),
         refusals.PoolFull: await (await make_client(runner=FullPool(database)))("POST", sync),

@@ -63,7 +63,6 @@ async def test_task_tells_its_result(client: AsgiClient, operations: RecordingOp
         "failed": False,
         "ready": True,
         "result": {"a": 1},
-        "error_code": None,
     }
 
 

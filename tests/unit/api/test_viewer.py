@@ -139,10 +139,9 @@ async def world(
     grant = {"guid": new_guid(), "vdisk_guid": vdisk.guid, "export_name": "export-of-a"}
     about = {"client": "h", "consumer": "c", "mode": "rw", "identity": "i", "state": "granted", "created_at": 0.0}
     async with database.write() as session:
-        session.add(Grant(**grant, **about))
-        session.add(
-            Export(guid=vdisk.guid, vdisk_guid=vdisk.guid, kind="head", node_guid=NODE, address="127.0.0.1", port=26300)
-        )
+        session.add(Grant(**grant, **about, export_guid=vdisk.guid))
+        served = {"kind": "head", "node_guid": NODE, "address": "127.0.0.1", "port": 26300}
+        session.add(Export(guid=vdisk.guid, vdisk_guid=vdisk.guid, **served))
     keyed = {"idempotency": None, "username": "admin"}
     task = await operations.submit("grant.create", {"argument": "args-of-a-task"}, vdisk_guid=vdisk.guid, **keyed)
     described = {**grant, "uri": "nbd://127.0.0.1:26300/export-of-a"}

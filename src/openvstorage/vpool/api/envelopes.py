@@ -39,9 +39,6 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-#: Kinds of objects whose absence operations know too.
-_UNKNOWN = {"vDisk": ErrorCode.VDISK_UNKNOWN, "snapshot": ErrorCode.SNAPSHOT_UNKNOWN}
-
 
 class ApiError(Exception):
     """An answer other than the one hoped for.
@@ -71,9 +68,11 @@ class DetailError(ApiError):
 
 
 def not_found(what: str, guid: str | None = None) -> ApiError:
-    """:returns: 404 for an object that a path or a body names; the guid is repeated only if it is one."""
-    text = f"{what} {guid} does not exist" if guid else f"No such {what}"
-    return ApiError(404, "object_not_found", text, _UNKNOWN.get(what))
+    """:returns: 404 for an object that a path or a body names; the guid is repeated only if it is one.
+
+    Its word is for this one reason, and existing clients know exactly two keys here, so it has no code beside it.
+    """
+    return ApiError(404, "object_not_found", f"{what} {guid} does not exist" if guid else f"No such {what}")
 
 
 def invalid(text: str) -> ApiError:

@@ -72,7 +72,7 @@ class TaskShape(BaseModel):
     ready: bool
     result: Any = Field(description="The value on SUCCESS, a sentence on FAILURE, else null")
     error_code: ErrorCode | None = Field(
-        description="Why it failed, for programs (extension `error_codes`); new codes may come"
+        None, description="Only on FAILURE: why, for programs (extension `error_codes`); new codes may come"
     )
 
 

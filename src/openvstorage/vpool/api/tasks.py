@@ -96,7 +96,8 @@ def shown(task_id: str, task: Task | None) -> dict[str, Any]:
         "successful": status is TaskStatus.SUCCESS,
         "failed": status is TaskStatus.FAILURE,
         "ready": status.ready,
-        "error_code": task.error_code if task is not None else None,
+        # Only where there is one: Open vStorage's clients have not seen this key.
+        **({"error_code": task.error_code} if task is not None and task.error_code is not None else {}),
     }
 
 
