@@ -26,12 +26,21 @@ class VpoolService:
     :param edge_tls: serve vDisks with TLS, as users do; most tests are about something else, and faster without. None
         leaves it to the service.
     :param options: more options of ``serve``.
+    :param source: a directory with the sources of another version, to be served by that one.
     :ivar log: what the service prints.
     :ivar status: what ``openvstorage status --json`` says.
     """
 
-    def __init__(self, data: Path, *, edge_tls: bool | None = False, options: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        data: Path,
+        *,
+        edge_tls: bool | None = False,
+        options: Sequence[str] = (),
+        source: Path | None = None,
+    ) -> None:
         self.data = data
+        self.source = source
         self.log = data.with_suffix(".log")
         self._options = {None: [], True: ["--edge-tls"], False: ["--no-edge-tls"]}[edge_tls] + list(options)
         self.status: dict[str, Any] = {}
@@ -56,7 +65,7 @@ class VpoolService:
         command = [self._command, "serve", "--data", str(self.data), "--listen", f"127.0.0.1:{self._port}"]
         command += ["--token-calls", "0", *self._options]  # one address, many clients
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=_environment())
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment(self.source))
         deadline = time.monotonic() + PATIENCE
         # Asking for the status takes as much of the processor as the start does, so not before it can be answered.
         while not (self._listens() and self._healthy()):
@@ -91,12 +100,12 @@ issued = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=authority
 authority.ensure(directory, ["127.0.0.1", "localhost"], now=issued)
 """
         python = ROOT / ".venv" / "bin" / "python"
-        subprocess.run([python, "-c", program, self.data / "tls"], env=_environment(), check=True)
+        subprocess.run([python, "-c", program, self.data / "tls"], env=environment(), check=True)
 
     def enroll(self, host: str, out: Path) -> str:
         """Issue a host's certificate. :returns: what the command says."""
         command = [self._command, "enroll", host, "--data", str(self.data), "--out", str(out)]
-        return subprocess.run(command, capture_output=True, text=True, env=_environment(), check=True).stdout
+        return subprocess.run(command, capture_output=True, text=True, env=environment(), check=True).stdout
 
     def _listens(self) -> bool:
         with socket.socket() as probe:
@@ -104,7 +113,7 @@ authority.ensure(directory, ["127.0.0.1", "localhost"], now=issued)
 
     def _healthy(self) -> bool:
         command = [self._command, "status", "--data", str(self.data), "--json"]
-        result = subprocess.run(command, capture_output=True, text=True, env=_environment(), check=False)
+        result = subprocess.run(command, capture_output=True, text=True, env=environment(self.source), check=False)
         if result.returncode == 0:
             self.status = json.loads(result.stdout)
         return bool(self.status.get("healthy"))
@@ -149,8 +158,10 @@ def _end(pid: int) -> None:
         os.close(pidfd)
 
 
-def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+def environment(source: Path | None = None) -> dict[str, str]:
+    """:returns: the environment of a program of ours, from the sources in ``source`` if it is given."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    return kept if source is None else {**kept, "PYTHONPATH": str(source)}
 
 
 def _free_port() -> int:
