@@ -73,11 +73,11 @@ async def test_a_killed_head_is_put_in_order_and_served(vpool: Engine) -> None:
 async def test_an_idle_head_whose_daemon_was_killed_is_checked_and_extended(vpool: Engine) -> None:
     files = vpool.context.backend.files
     vdisk = await vpool.create("a", 16 * MIB)
-    await put(await vpool.grant(vdisk), DATA)
+    grant = await vpool.grant(vdisk)
+    await put(grant, DATA)
     (head,) = await layers(vpool, LayerState.ACTIVE)
     dirty = files.path(head).read_bytes()
-    await kill_daemon(vpool, vdisk)
-    await vpool.context.fleet.stop(vdisk)
+    await vpool.revoke(grant)
     files.path(head).write_bytes(dirty)
     assert await files.check(head) is not None
     assert await vpool.context.backend.check([head]) == {}
@@ -100,6 +100,7 @@ async def test_a_frozen_layer_is_in_order_at_once(vpool: Engine) -> None:
     await put(grant, {offset: bytes(4096) for offset in DATA})
     await kill_daemon(vpool, vdisk)
     assert not files.is_dirty(head)
+    await vpool.revoke(grant)
 
 
 async def test_a_daemon_that_is_killed_during_a_switch_leaves_a_layer_that_is_put_in_order(
