@@ -82,11 +82,12 @@ def _run(asked: argparse.Namespace, work: Path) -> int:
 
 
 def _alone() -> None:
-    """Go on in namespaces of our own: every port is free there, and mounts end with us."""
+    """Go on in namespaces of our own: ports are free there, /run has no socket of the same pool, mounts end with us."""
     if ctypes.CDLL(None, use_errno=True).unshare(_NEW_NET | _NEW_MOUNTS):
         reason = os.strerror(ctypes.get_errno())
         raise CanNotRun(f"namespaces of its own are not allowed ({reason}): run this with CAP_SYS_ADMIN")
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket, _SET_FLAGS, struct.pack("16sh14x", b"lo", _UP))
 

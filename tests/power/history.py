@@ -142,6 +142,12 @@ class Disk(Lasting):
             (request for record in self.records for request in _read(record)), key=lambda request: request.span.begun.ns
         )
 
+    def spans(self) -> list[Span]:
+        """:returns: when operations on it and its snapshots were under way."""
+        things: list[Lasting] = [self, *self.snapshots]
+        found = [span for thing in things for span in (thing.created, thing.deleted) if span]
+        return found + [span for _, span in (*self.sizes[1:], *self.bases[1:])]
+
     def possible_sizes(self, instant: int) -> set[int]:
         """:returns: sizes in sectors that it may have."""
         return set(_possible(self.sizes, instant))
@@ -217,12 +223,9 @@ class History:
 
     def spans(self) -> list[Span]:
         """:returns: when operations were under way."""
-        found = []
+        found = [span for disk in self.disks for span in disk.spans()]
         for disk in self.disks:
-            things: list[Lasting] = [disk, *disk.snapshots]
-            found += [span for thing in things for span in (thing.created, thing.deleted) if span]
             found += [span for grant in disk.grants for span in (grant.span, grant.revoked) if span]
-            found += [span for _, span in disk.sizes[1:]] + [span for _, span in disk.bases[1:]]
         return found
 
 
