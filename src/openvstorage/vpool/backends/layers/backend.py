@@ -25,7 +25,6 @@ from openvstorage.vpool.backends.layers import caches, lines
 from openvstorage.vpool.backends.layers.depth import MAX_DEPTH, STRIDE, skip_target
 from openvstorage.vpool.backends.layers.files import SUFFIX, LayerFiles
 from openvstorage.vpool.backends.layers.nodes import (
-    LAZY_CLUSTERS,
     NodeOptions,
     format_node,
     is_layer_node,
@@ -263,11 +262,7 @@ class LayersBackend:
             read_only=read_only,
             cache=cache,
             subclusters=self.files.has_subclusters(layer.guid),
-            lazy=not read_only and self._counts_lazily(layer),
         )
-
-    def _counts_lazily(self, head: lines.Link) -> bool:
-        return head.size <= LAZY_CLUSTERS * self.files.cluster_size(head.guid)
 
     def _caches(self, size: int, frozen: Sequence[lines.Link]) -> list[int]:
         """:returns: bytes for the metadata caches of a head of ``size`` bytes and of the frozen layers below it."""
@@ -282,7 +277,6 @@ class LayersBackend:
             self._opening.update(spec.refs)
             try:
                 if await self.export_spec(ref, read_only=read_only) == spec:
-                    await self.files.recount(spec.refs)
                     yield spec
                     return
             finally:
@@ -408,6 +402,5 @@ class LayersBackend:
 
     async def check(self, refs: Sequence[str]) -> Mapping[str, str]:
         """Run ``qemu-img check`` over layers that nobody writes to."""
-        await self.files.recount(refs)
         found = {ref: await self.files.check(ref) for ref in refs}
         return {ref: text for ref, text in found.items() if text}

@@ -17,7 +17,7 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -201,42 +201,6 @@ class LayerFiles:
             return self._options.granule  # removed meanwhile
         own = cluster // SUBCLUSTERS if self.has_subclusters(guid) else cluster
         return max(own, self._options.granule)
-
-    def cluster_size(self, guid: str) -> int:
-        """:returns: bytes of the layer's clusters (qcow2 specification: bytes 20 to 23)."""
-        with self.path(guid).open("rb") as image:
-            return 1 << int.from_bytes(image.read(24)[20:], "big")
-
-    def is_dirty(self, guid: str) -> bool:
-        """:returns: whether the layer's reference counts are out of date, because a daemon that counted lazily was
-        killed (qcow2 specification: incompatible bit 0). What is read is right nevertheless."""
-        try:
-            with self.path(guid).open("rb") as image:
-                header = image.read(80)
-        except FileNotFoundError:
-            return False  # removed meanwhile
-        return len(header) == 80 and bool(header[79] & 1)
-
-    async def recount(self, guids: Iterable[str]) -> None:
-        """Bring the reference counts of dirty layers up to date. Repeated after a crash it goes on from any state.
-
-        A layer that somebody has open stays as it is, and so does a damaged one: QEMU reads it or refuses it.
-        """
-        for guid in guids:
-            if not self.is_dirty(guid):
-                continue
-            mode = self.path(guid).stat().st_mode
-            self.unseal(guid)
-            try:
-                image = _alone(self.require_file(guid))
-                await self.tools.run(self._image_tool, "check", "-q", "-r", "all", image, seconds=self._whole(guid))
-                await self.settle(guid)
-            except Locked:
-                log.debug("layer %s is in use: its reference counts are brought up to date later", guid)
-            except BackendError as error:
-                log.warning("the reference counts of layer %s can not be brought up to date: %s", guid, error)
-            finally:
-                self.path(guid).chmod(mode)
 
     async def settle(self, guid: str) -> None:
         """All that was written to the layer's file is durable on return."""

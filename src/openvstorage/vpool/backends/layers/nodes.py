@@ -10,11 +10,6 @@ from typing import Any
 from openvstorage.vpool.backends.layers.caches import part
 from openvstorage.vpool.exports.discards import IGNORED, IN_PLACE
 
-#: A head of more clusters keeps its reference counts on the disk up to date. One of fewer counts lazily: a flush
-#: writes less and waits for the disk once instead of twice, but after a kill QEMU counts anew before the head is
-#: served, which takes 0.3 to 0.6 microseconds of a processor for each cluster in use.
-LAZY_CLUSTERS = 8 * 1024**2
-
 
 @dataclass(frozen=True, slots=True)
 class NodeOptions:
@@ -60,7 +55,6 @@ def layer_nodes(
     read_only: bool,
     cache: int,
     subclusters: bool,
-    lazy: bool = False,
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """Describe the two nodes of a layer.
 
@@ -70,8 +64,6 @@ def layer_nodes(
     :param parent: node name of the layer below, None to open the layer alone.
     :param cache: bytes for the metadata cache of this layer.
     :param subclusters: whether the layer was made with ``extended_l2``.
-    :param lazy: see :data:`LAZY_CLUSTERS`; of no meaning for what is opened read-only. QEMU brings the counts up to
-        date when it closes the layer or opens it read-only.
     :returns: the file's node and the layer's node, in the order in which they must be added.
     """
     return (
@@ -94,6 +86,6 @@ def layer_nodes(
             **(IN_PLACE if subclusters and options.discards_in_place else IGNORED),
             "read-only": read_only,
             "l2-cache-size": cache,
-            **({} if read_only else {"l2-cache-entry-size": part(cache), "lazy-refcounts": lazy}),
+            **({} if read_only else {"l2-cache-entry-size": part(cache)}),
         },
     )
