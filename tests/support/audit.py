@@ -95,9 +95,9 @@ async def _audit_files(engine: Engine, strangers: Mapping[str, bytes]) -> None:
         sealed = not files.path(guid).stat().st_mode & 0o222
         assert sealed == (layer.state == LayerState.FROZEN), f"the file of {guid}, {layer.state}: sealed is {sealed}"
     async with engine.db.read() as session:
-        vdisks = set(await session.scalars(select(VDisk.guid)))
+        known = {*await session.scalars(select(VDisk.guid)), *await session.scalars(select(Export.guid))}
     logs = {path.stem for path in engine.directory.logs.iterdir()}
-    assert logs <= vdisks, f"logs are left of {logs - vdisks}"
+    assert logs <= known, f"logs are left of {logs - known}"
     idle = [ref for ref in layers if not await _open_for_writing(engine, ref)]
     damage = await engine.context.backend.check(idle)
     assert not damage, f"qemu-img check: {damage}"

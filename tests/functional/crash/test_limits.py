@@ -50,7 +50,8 @@ async def test_with_every_port_used_up_the_next_grant_is_refused_until_one_is_fr
         late = next(guid for guid in guids if guid not in {grant["vdisk_guid"] for grant in served})
         # what needs no port goes on, and who has one may be told again
         await vpool.snapshot(served[0]["vdisk_guid"], "s")
-        assert (await vpool.grant(served[0]["vdisk_guid"], "reader", "ro"))["port"] == served[0]["port"]
+        again = await vpool.grant(served[0]["vdisk_guid"], client=served[0]["client"], consumer=served[0]["consumer"])
+        assert again["port"] == served[0]["port"]
         await vpool.revoke(served[1])
         assert (await vpool.grant(late))["port"] == served[1]["port"]
         await calm(vpool)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -94,7 +95,7 @@ async def test_daemon_that_dies_while_no_service_is_there_cuts_its_clients_off(t
         vdisk = await vpool.create("a", 8 * MIB)
         grant = await vpool.grant(vdisk)
         pid = vpool.context.fleet.get(vdisk).identity.pid
-    signal.pidfd_send_signal(__import__("os").pidfd_open(pid), signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
     async with engine(tmp_path, **FLUSHED) as vpool:
         assert (await now(vpool, grant))["export_name"] != grant["export_name"]
 

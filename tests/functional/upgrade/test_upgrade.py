@@ -98,7 +98,7 @@ def test_a_copy_under_way_ends_where_it_began(service: VpoolService) -> None:
             snapshot = client.snapshots.create(disk, "s")
             guest.write(0, 2)
             copied = client.grants.create(disk, "host", "copy", "ro", snapshot, deadline_seconds=3600)
-            with NbdClient(copied.host, copied.port, copied.export_name) as copy:
+            with NbdClient.connect(copied.host, copied.port, copied.export_name) as copy:
                 upgrade(service, signal.SIGTERM)
                 assert bytes(copy.read(0, 4096)) == b"\1" * 4096
                 time.sleep(2)  # rounds of the housekeeping go by

@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import delete, select
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import make_transient
 
 from openvstorage.vpool.backends.base import PoolFull
 from openvstorage.vpool.model.base import new_guid
@@ -26,7 +27,7 @@ from openvstorage.vpool.operations.errors import (
     ServiceStops,
     is_disk_full,
 )
-from openvstorage.vpool.operations.journal import Journal, fail_task
+from openvstorage.vpool.operations.journal import FULL_ATTEMPTS, Journal, fail_task
 from openvstorage.vpool.operations.operation import Operation
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ class Tasks:
 
         :param username: who asks.
         :raises IdempotencyConflict: the key stands for another request.
-        :raises PoolFull: there is no room to keep it, and it is none that gives room back.
+        :raises PoolFull: there is no room to keep it, for what gives room back not even in the reserve.
         """
         if vdisk_guid is not None:
             args = {"vdisk_guid": vdisk_guid, **args}
@@ -91,12 +92,19 @@ class Tasks:
             username=username,
             created_at=time.time(),
         )
-        try:
-            kept = await self._keep(task, idempotency)
-        except OperationalError as error:
-            if is_disk_full(error):
-                raise PoolFull from error
-            raise
+        attempts = FULL_ATTEMPTS if self._kinds[kind].frees else 1
+        while True:
+            attempts -= 1
+            try:
+                kept = await self._keep(task, idempotency)
+                break
+            except OperationalError as error:
+                if not is_disk_full(error):
+                    raise
+                if attempts <= 0:
+                    raise PoolFull from error
+            make_transient(task)
+            self._context.backend.ease()
         if kept != task.guid:
             return kept
         await self._context.boundary("task", "submitted")
