@@ -52,8 +52,8 @@ tour: install ## show again that the cloud of `make demo` works
 down: install ## stop the cloud of `make demo`; it keeps its volumes
 	$(BIN)/openvstorage aio down --state $(STATE)
 
-test: install packages ## unit and functional tests (at most 10 minutes)
-	$(BIN)/pytest -n 2 --dist worksteal tests/unit tests/functional $(PYTEST_OPTIONS)
+test: install packages ## unit and functional tests (at most 15 minutes)
+	$(BIN)/pytest -n 3 --dist worksteal tests/unit tests/functional $(PYTEST_OPTIONS)
 
 test-cinder: install packages ## tests inside an environment that has only Cinder and our wheel
 	$(BIN)/python tests/support/cinder_env.py $(PYTEST_OPTIONS)

@@ -33,7 +33,8 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sources of the version before."""
     command = ["git", "-C", str(ROOT), "archive", BEFORE, "src"]
     result = subprocess.run(command, capture_output=True, check=False)
-    assert result.returncode == 0, f"commit {BEFORE} is needed, a shallow clone has it not: {result.stderr.decode()}"
+    if result.returncode:
+        pytest.skip(f"commit {BEFORE} is needed, which a shallow clone does not have: {result.stderr.decode().strip()}")
     directory = tmp_path_factory.mktemp("before")
     with tarfile.open(fileobj=io.BytesIO(result.stdout)) as archive:
         archive.extractall(directory, filter="data")
