@@ -479,6 +479,15 @@ def _serving() -> list[Scenario]:
             ONLINE,
             guest="a",
         ),
+        Scenario(
+            "set-durability",
+            TASK + "set_durability: begin apply finish",
+            done("vdisk.set_durability", "a", durability="flushed"),
+            GUEST,
+            GUEST,
+            ONLINE,
+            guest="a",
+        ),
         *_settings(),
     ]
 
