@@ -19,7 +19,7 @@ from tests.support.vpool_service import VpoolService, storage_daemons
 from openvstorage.client import Client
 
 MIB = 1024**2
-SIZE = 400 * MIB
+SIZE = 512 * MIB
 ROUNDS = int(os.environ.get("GUEST_ROUNDS", "6"))
 #: An emulated processor on a busy machine takes its time.
 PATIENCE_SECONDS = 1500
@@ -42,7 +42,7 @@ def test_file_systems_keep_what_they_have(guest: tuple[Path, Path], tmp_path: Pa
     service = VpoolService(tmp_path / "data", options=("--qemu-dir", str(qemu)))
     with service, Client.from_status(service.status) as client:
         disks = []
-        for name in ("ext4", "xfs", "zeroes"):
+        for name in ("ext4", "xfs", "zeroes", "makes"):
             vdisk = client.vdisks.create(name, SIZE, service.status["vpool_guid"])
             grant = client.grants.create(vdisk, "compute1", "guest")
             disks.append((grant.host, grant.port, grant.export_name))

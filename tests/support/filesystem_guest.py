@@ -46,7 +46,7 @@ _MODULES = (
 )
 
 # busybox has a fstrim and a blkdiscard of its own, which its shell prefers to any but a full path.
-# Disks: vda for ext4, vdb for xfs, vdc for zeroes beside writes and for file systems that are made beside both.
+# Disks: vda for ext4, vdb for xfs, vdc for zeroes beside writes, vdd for file systems that are made where others were.
 _INIT = f"""#!/bin/busybox sh
 /bin/busybox --install -s /bin
 export PATH=/bin
@@ -136,7 +136,7 @@ makes() {{ # file systems are made again and again where others were, a sector o
 files ext4 /dev/vda /tools/mkfs.ext4 -q -F & ext4=$!
 files xfs /dev/vdb /tools/mkfs.xfs -q -f & xfs=$!
 zeroes /dev/vdc & zeroes=$!
-makes /dev/vdc & makes=$!
+makes /dev/vdd & makes=$!
 wait $ext4 $xfs $zeroes $makes
 dmesg | grep -iE 'i/o error|corrupt|remount|shutdown|blocked for' | while read line; do wrong "kernel: $line"; done
 echo "{DONE}"
