@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.patience import PATIENCE
+from tests.support.vpool_service import end_storage_daemons
 
 from openvstorage.edge.nbd import NbdClient
 from openvstorage.vpool.access.server_certificate import ServerCertificate
@@ -135,6 +136,8 @@ async def engine(
                     await made.context.fleet.stop(vdisk)
             await operations.stop()
             await db.close()
+            if stop_daemons:  # one may have been started again before the background work ended
+                end_storage_daemons(made.context.fleet.run_dir)
 
 
 async def serve_at_the_head(vpool: Engine, grant: dict[str, Any]) -> None:

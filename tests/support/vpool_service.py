@@ -80,6 +80,9 @@ class VpoolService:
         self._process.terminate()
         self._process.wait(timeout=PATIENCE)
         end_storage_daemons(self.data)
+        pool = self.data / "pool.json"
+        if pool.exists():  # what reads a vDisk over NBD has no file of the directory open
+            end_storage_daemons(Path("/") / json.loads(pool.read_text())["guid"][:8])
 
     def restart(self, how: signal.Signals = signal.SIGTERM, *options: str) -> None:
         """End the service by a signal and start it again, with more options; the storage daemons live on."""
