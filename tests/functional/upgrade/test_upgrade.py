@@ -64,9 +64,13 @@ def wait_for(what: str, condition: Callable[[], bool]) -> None:
         time.sleep(0.2)
 
 
-def none_outdated(service: VpoolService) -> bool:
+def outdated(service: VpoolService) -> int | None:
     service._healthy()
-    return service.status.get("outdated_daemons") == 0
+    return service.status.get("outdated_daemons")
+
+
+def none_outdated(service: VpoolService) -> bool:
+    return outdated(service) == 0
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
@@ -102,7 +106,8 @@ def test_a_copy_under_way_ends_where_it_began(service: VpoolService) -> None:
             with NbdClient.connect(copied.host, copied.port, copied.export_name) as copy:
                 upgrade(service, signal.SIGTERM)
                 assert bytes(copy.read(0, 4096)) == b"\1" * 4096
-                time.sleep(2)  # rounds of the housekeeping go by
+                # told at the end of a round of the housekeeping, which would have replaced the daemon
+                wait_for("a round of the housekeeping", lambda: outdated(service) == 1)
                 assert bytes(copy.read(MIB, 4096)) == bytes(4096)
             client.grants.revoke(copied.guid)
             wait_for("the last of the new daemons", lambda: none_outdated(service))
