@@ -114,10 +114,16 @@ class VPool:
 
     def stop_exports(self) -> None:
         """End the storage daemons of vDisks in use, once the service has ended; blocks. They bear no mark of ours."""
-        layers = f'"{self.data}/'
+        pool = self.data / "pool.json"
+        if not pool.exists():
+            return
+        # What reads a vDisk over NBD has no file of ours open, but its monitor is in the pool's run directory.
+        marks = (f'"{self.data}/', f"/{json.loads(pool.read_text())['guid'][:8]}/")
         end_processes(
             processes_running(
-                lambda words: words[0].endswith("/qemu-storage-daemon") and any(layers in word for word in words)
+                lambda words: (
+                    words[0].endswith("/qemu-storage-daemon") and any(mark in word for word in words for mark in marks)
+                )
             )
         )
 
